@@ -1,0 +1,16 @@
+# penstock_layer(name DEPENDS layer... LIBRARIES target...): src/<name> as one static library.
+function(penstock_layer name)
+  cmake_parse_arguments(layer "" "" "DEPENDS;LIBRARIES" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
+  if(sources)
+    add_library(penstock_${name} STATIC ${sources})
+    set(scope PUBLIC)
+  else()
+    add_library(penstock_${name} INTERFACE)
+    set(scope INTERFACE)
+  endif()
+  target_include_directories(penstock_${name} ${scope} ${PROJECT_SOURCE_DIR}/include
+                             ${PROJECT_SOURCE_DIR}/src)
+  list(TRANSFORM layer_DEPENDS PREPEND penstock_)
+  target_link_libraries(penstock_${name} ${scope} ${layer_DEPENDS} ${layer_LIBRARIES})
+endfunction()

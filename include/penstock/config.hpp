@@ -1,0 +1,55 @@
+// Config: everything a user can set, with the defaults that apply when nothing is set.
+//
+// Field names are the YAML keys of docs/CONFIGURATION.md. Sizes in GB are 1e9 bytes. Made by
+// load_config() (src/config) from a YAML file, inline keys and PENSTOCK_<KEY> variables, or filled
+// by hand; validate() says in one sentence what is wrong with it. A value; any thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "penstock/status.hpp"
+
+namespace penstock {
+
+struct GdsConfig {
+  std::vector<std::string> cache_dir;     // one directory a drive; the first holds the index
+  bool enable_gds = true;                 // use cuFile where proven (not in this build yet)
+  bool enable_rdma = true;                // NIXL (not in this build yet)
+  std::string remote_nixl_server;         // host:port
+  uint32_t max_concurrent_ops = 4;        // chunks of one job that are in work at a time
+  uint64_t block_size = 1'048'576;        // bytes; unit of allocation and of I/O, multiple of 4096
+  uint32_t prefetch_factor = 2;           // layers asked for ahead of the one being waited for
+  double max_cache_size_gb = 256;         // all directories together, index included
+  std::string eviction_policy = "lru";    // lru
+  bool enable_compression = false;        // true is refused: not built yet
+  std::string compression_algo = "zstd";  // zstd | lz4
+
+  // Our own keys.
+  std::string io_engine = "auto";    // auto | uring | posix
+  uint32_t io_depth = 32;            // requests in flight on a drive
+  double min_free_gb = 1;            // never fill the file system beyond this
+  double max_write_gb_per_day = -1;  // -1: the file system's capacity once a day; 0: no limit
+  double load_deadline_s = 10;       // a load that takes longer is a miss
+  double save_deadline_s = 60;       // a save that takes longer is dropped
+  double max_load_gb_in_flight = 4;  // loads beyond this wait their turn
+  uint32_t host_threads = 0;         // threads that copy and hash; 0: the mover's own
+};
+
+struct Config {
+  std::vector<std::string> backend = {"gds"};  // from fast to slow; only gds is built yet
+  GdsConfig gds_config;
+  uint32_t chunk_size = 256;  // tokens
+  bool enable_layerwise = true;
+  bool use_async = true;
+  bool use_mla = false;
+  bool save_decode_cache = true;
+  bool enable_metrics = true;
+  std::string log_level = "info";      // debug | info | warning | error
+  std::string load_policy = "always";  // always; auto is refused: not built yet
+
+  Result<void> validate() const;
+};
+
+}  // namespace penstock

@@ -1,0 +1,26 @@
+#include "base/sha256.hpp"
+
+#include <openssl/evp.h>
+
+#include <memory>
+
+#include "base/assert.hpp"
+
+namespace penstock {
+
+std::array<uint8_t, 32> sha256(std::initializer_list<std::span<const std::byte>> parts) noexcept {
+  struct Free {
+    void operator()(EVP_MD_CTX* context) const noexcept { EVP_MD_CTX_free(context); }
+  };
+  thread_local std::unique_ptr<EVP_MD_CTX, Free> context{EVP_MD_CTX_new()};
+  // Fails only when memory is exhausted.
+  PENSTOCK_ASSERT(context && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1);
+  for (const auto& part : parts) {
+    PENSTOCK_ASSERT(EVP_DigestUpdate(context.get(), part.data(), part.size()) == 1);
+  }
+  std::array<uint8_t, 32> digest{};
+  PENSTOCK_ASSERT(EVP_DigestFinal_ex(context.get(), digest.data(), nullptr) == 1);
+  return digest;
+}
+
+}  // namespace penstock

@@ -1,0 +1,82 @@
+// Store: the index and the pools of one set of cache directories, shared by all processes of a
+// node.
+//
+// A process opens a directory once: a second open with the same options returns the same Store,
+// with other options an error. Each call below queues work for the store's one index thread and
+// returns at once; the callback runs on that thread, must be quick and must not call back into a
+// waiting function. The queue is bounded: a call that returns false was not queued and its callback
+// will not run. No failure is fatal: a damaged or unreachable index answers NotFound / NoSpace, and
+// says so once.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "store/types.hpp"
+
+namespace penstock {
+
+struct StoreOptions {
+  std::vector<std::string> directories;  // the first holds the index; one pool in each
+  uint64_t block_size =
+      1'048'576;                // used when the store is created; an existing store keeps its own
+  uint64_t max_bytes = 0;       // everything together: pools, index, WAL
+  uint64_t min_free_bytes = 0;  // left free on each file system
+  int64_t max_write_bytes_per_day = -1;  // -1: capacity of the file systems; 0: none
+  friend bool operator==(const StoreOptions&, const StoreOptions&) = default;
+};
+
+class Store {
+ public:
+  static Result<std::shared_ptr<Store>> open(const StoreOptions& options);
+  ~Store();  // stops the index thread after the work that is queued
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+
+  uint64_t block_size() const noexcept;
+  // Descriptor of a pool for I/O (O_DIRECT where possible); -1: that pool is out.
+  // Block b of a pool starts at pool_data_offset() + b * block_size().
+  int pool_fd(uint32_t pool) const noexcept;
+  uint32_t pool_count() const noexcept;
+  static uint64_t pool_data_offset() noexcept;
+
+  template <typename T>
+  using Callback = std::function<void(T)>;
+
+  bool open_namespace(const NamespaceSpec& spec, Callback<Result<NamespaceId>> done);
+  // Chunks, from the first on, that all `groups` can load.
+  bool lookup(NamespaceId ns, std::vector<Key> chain, std::vector<GroupNeed> groups,
+              Callback<uint32_t> done);
+  // One record per name, in order. The hit is stamped: the last found name of each (group, shard).
+  bool find(NamespaceId ns, std::vector<CopyName> names, Callback<std::vector<CopyRecord>> done);
+  // Blocks for copies that are about to be written, under this process's name. One answer per wish.
+  struct Wish {
+    CopyName name;
+    uint64_t length = 0;
+  };
+  bool reserve(NamespaceId ns, std::vector<Wish> wishes, Callback<std::vector<Reservation>> done);
+  // Publishes copies whose bytes have been written. Ok; Rejected: present already, or its parent is
+  // not (the blocks are given back in both cases).
+  bool commit(NamespaceId ns, std::vector<CopyInsert> copies, Callback<std::vector<Status>> done);
+  // Gives back reserved blocks that were not committed.
+  bool release(std::vector<Extent> extents);
+  // The bytes of this record did not match. Reads the record again: if it has not changed, the copy
+  // and its descendants are deleted and counted, and the answer is Corrupt; else NotFound.
+  bool damaged(NamespaceId ns, CopyName name, int64_t record_id, Callback<Status> done);
+  // fdatasync is due for pools written since the last call (the mover does it): descriptors.
+  std::vector<int> take_dirty_pools();
+  void mark_written(uint32_t pool, uint64_t bytes) noexcept;
+
+  std::map<std::string, double> metrics() const;  // any thread
+  std::map<std::string, std::string> facts() const;
+
+ private:
+  struct Impl;
+  explicit Store(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace penstock
