@@ -1,0 +1,242 @@
+#include "config/keys.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cctype>
+#include <type_traits>
+
+#include "base/checksum.hpp"
+#include "base/sizes.hpp"
+
+namespace penstock {
+namespace {
+
+template <auto Member>
+auto& field(Config& config) {
+  if constexpr (std::is_invocable_v<decltype(Member), Config&>) {
+    return config.*Member;
+  } else {
+    return config.gds_config.*Member;
+  }
+}
+
+std::vector<ConfigKey> make_keys() {
+  constexpr double kMaxGb = 1e9;
+  constexpr double kMaxSeconds = 3600;
+  using C = Config;
+  using G = GdsConfig;
+  return {
+      {.name = "backend",
+       .access = &field<&C::backend>,
+       .help = "Where copies are kept: one tier, or a list from fast to slow.",
+       .choices = {"gds"},
+       .not_built = {{"local", "gds"}, {"remote", "gds"}}},
+      {.name = "cache_dir",
+       .in_gds_config = true,
+       .access = &field<&G::cache_dir>,
+       .help = "Directory of the store, or a list of directories, one a drive; the first holds the "
+               "index. Its last part is created if it is missing. Required."},
+      {.name = "enable_gds",
+       .in_gds_config = true,
+       .access = &field<&G::enable_gds>,
+       .help = "Use cuFile where it is proven to work. This build has no cuFile and uses io_uring "
+               "either way."},
+      {.name = "enable_rdma",
+       .in_gds_config = true,
+       .access = &field<&G::enable_rdma>,
+       .help = "Use NIXL between nodes. This build has no remote tier and ignores it."},
+      {.name = "remote_nixl_server",
+       .in_gds_config = true,
+       .access = &field<&G::remote_nixl_server>,
+       .help = "host:port of the NIXL server. This build has no remote tier and ignores it."},
+      {.name = "max_concurrent_ops",
+       .in_gds_config = true,
+       .access = &field<&G::max_concurrent_ops>,
+       .help = "Chunks of one job that are in work at a time.",
+       .min = 1,
+       .max = 1024},
+      {.name = "block_size",
+       .in_gds_config = true,
+       .access = &field<&G::block_size>,
+       .unit = "bytes",
+       .help = "Unit of allocation and of I/O. Fixed when the store is created; an existing store "
+               "keeps its own.",
+       .min = kSector,
+       .max = kMaxBlock,
+       .multiple = kSector},
+      {.name = "prefetch_factor",
+       .in_gds_config = true,
+       .access = &field<&G::prefetch_factor>,
+       .help = "Layers that are asked for ahead of the one that is waited for.",
+       .max = 1024},
+      {.name = "max_cache_size_gb",
+       .in_gds_config = true,
+       .access = &field<&G::max_cache_size_gb>,
+       .unit = "GB of 1e9 bytes",
+       .help = "Capacity of all directories together, index included.",
+       .min = 0.001,
+       .max = kMaxGb},
+      {.name = "eviction_policy",
+       .in_gds_config = true,
+       .access = &field<&G::eviction_policy>,
+       .help = "Which copies go first when the store is full.",
+       .choices = {"lru"}},
+      {.name = "enable_compression",
+       .in_gds_config = true,
+       .access = &field<&G::enable_compression>,
+       .help = "Compress copies on the drive.",
+       .not_built = {{"true", "false"}}},
+      {.name = "compression_algo",
+       .in_gds_config = true,
+       .access = &field<&G::compression_algo>,
+       .help = "Algorithm of enable_compression.",
+       .choices = {"zstd", "lz4"}},
+      {.name = "io_engine",
+       .in_gds_config = true,
+       .access = &field<&G::io_engine>,
+       .help = "How files are read and written. auto: io_uring where the kernel allows it, else a "
+               "pool of threads.",
+       .choices = {"auto", "uring", "posix"}},
+      {.name = "io_depth",
+       .in_gds_config = true,
+       .access = &field<&G::io_depth>,
+       .help = "Requests in flight on a drive.",
+       .min = 1,
+       .max = 4096},
+      {.name = "min_free_gb",
+       .in_gds_config = true,
+       .access = &field<&G::min_free_gb>,
+       .unit = "GB of 1e9 bytes",
+       .help = "Space that is left free on each file system, whatever max_cache_size_gb says.",
+       .max = kMaxGb},
+      {.name = "max_write_gb_per_day",
+       .in_gds_config = true,
+       .access = &field<&G::max_write_gb_per_day>,
+       .unit = "GB of 1e9 bytes",
+       .help = "Saves above it are dropped and counted, to spare the drive. -1: the file system's "
+               "capacity once a day. 0: no limit.",
+       .min = -1,
+       .max = kMaxGb},
+      {.name = "load_deadline_s",
+       .in_gds_config = true,
+       .access = &field<&G::load_deadline_s>,
+       .unit = "seconds",
+       .help = "A load that takes longer is a miss.",
+       .min = 0.001,
+       .max = kMaxSeconds},
+      {.name = "save_deadline_s",
+       .in_gds_config = true,
+       .access = &field<&G::save_deadline_s>,
+       .unit = "seconds",
+       .help = "A save that takes longer is dropped.",
+       .min = 0.001,
+       .max = kMaxSeconds},
+      {.name = "max_load_gb_in_flight",
+       .in_gds_config = true,
+       .access = &field<&G::max_load_gb_in_flight>,
+       .unit = "GB of 1e9 bytes",
+       .help = "Loads beyond it wait their turn.",
+       .min = 0.001,
+       .max = kMaxGb},
+      {.name = "host_threads",
+       .in_gds_config = true,
+       .access = &field<&G::host_threads>,
+       .help = "Threads that copy and hash in host memory. 0: the mover's own thread does it.",
+       .max = 256},
+      {.name = "chunk_size",
+       .access = &field<&C::chunk_size>,
+       .unit = "tokens",
+       .help = "What is keyed, saved, loaded and evicted. Rounded up to a multiple of the engine's "
+               "block sizes.",
+       .min = 1,
+       .max = 1 << 20},
+      {.name = "enable_layerwise",
+       .access = &field<&C::enable_layerwise>,
+       .help = "Let layers be used as they arrive. With vLLM, use_async wins over it."},
+      {.name = "use_async",
+       .access = &field<&C::use_async>,
+       .help = "Load whole requests beside the running batch."},
+      {.name = "use_mla",
+       .access = &field<&C::use_mla>,
+       .help = "The model's KV is the same on every rank (multi-head latent attention). The vLLM "
+               "connector finds this out by itself."},
+      {.name = "save_decode_cache",
+       .access = &field<&C::save_decode_cache>,
+       .help = "Save chunks that generated tokens complete, not only those of prompts."},
+      {.name = "enable_metrics", .access = &field<&C::enable_metrics>, .help = "Report counters."},
+      {.name = "log_level",
+       .access = &field<&C::log_level>,
+       .help = "Least important lines that are logged.",
+       .choices = {"debug", "info", "warning", "error"}},
+      {.name = "load_policy",
+       .access = &field<&C::load_policy>,
+       .help = "Whether a hit is taken where computing again is expected to be sooner.",
+       .choices = {"always"},
+       .not_built = {{"auto", "always"}}},
+  };
+}
+
+std::string with_unit(std::string text, std::string_view unit) {
+  return unit.empty() ? text : fmt::format("{} ({})", text, unit);
+}
+
+std::string range(const ConfigKey& key) {
+  return fmt::format("from {} to {}", key.min, key.max);
+}
+
+template <typename T>
+std::string expect(const ConfigKey& key) {
+  if constexpr (std::is_same_v<T, bool>) return "true or false";
+  if constexpr (std::is_same_v<T, double>)
+    return with_unit(fmt::format("a number {}", range(key)), key.unit);
+  if constexpr (std::is_integral_v<T>) {
+    const auto whole = fmt::format("from {} to {}", static_cast<uint64_t>(key.min),
+                                   static_cast<uint64_t>(key.max));
+    return with_unit(key.multiple > 1 ? fmt::format("a multiple of {} {}", key.multiple, whole)
+                                      : fmt::format("a whole number {}", whole),
+                     key.unit);
+  }
+  if (key.choices.size() == 1) return fmt::format("{}", key.choices[0]);
+  if (!key.choices.empty()) return fmt::format("one of {}", fmt::join(key.choices, ", "));
+  return std::is_same_v<T, std::string> ? "text" : "a path, or a list of paths";
+}
+
+}  // namespace
+
+std::string ConfigKey::path() const {
+  return fmt::format("{}{}", in_gds_config ? "gds_config." : "", name);
+}
+
+std::string ConfigKey::variable() const {
+  std::string text = "PENSTOCK_";
+  std::transform(name.begin(), name.end(), std::back_inserter(text),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  return text;
+}
+
+std::string ConfigKey::expectation() const {
+  return std::visit([this]<typename T>(T& (*)(Config&)) { return expect<T>(*this); }, access);
+}
+
+std::string ConfigKey::show(const Config& config) const {
+  return std::visit(
+      [&config]<typename T>(T& (*find)(Config&)) {
+        Config copy = config;
+        const T& value = find(copy);
+        if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+          return fmt::format("{}", fmt::join(value, ", "));
+        } else {
+          return fmt::format("{}", value);
+        }
+      },
+      access);
+}
+
+std::span<const ConfigKey> config_keys() {
+  static const std::vector<ConfigKey> keys = make_keys();
+  return keys;
+}
+
+}  // namespace penstock

@@ -1,0 +1,37 @@
+#include "config/nearest.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+namespace penstock {
+namespace {
+
+// Levenshtein's distance, one row of the table at a time.
+size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i + 1;
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t substitute = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({substitute, row[j] + 1, diagonal + 1});
+    }
+  }
+  return row.back();
+}
+
+}  // namespace
+
+const ConfigKey& nearest_key(std::string_view path) {
+  constexpr size_t kLongest = 256;  // bounds the work that a hostile key can cause
+  std::string_view leaf = path.substr(path.rfind('.') + 1).substr(0, kLongest);
+  const auto keys = config_keys();
+  return *std::min_element(keys.begin(), keys.end(), [leaf](const auto& a, const auto& b) {
+    return edit_distance(leaf, a.name) < edit_distance(leaf, b.name);
+  });
+}
+
+}  // namespace penstock

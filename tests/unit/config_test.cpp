@@ -1,0 +1,266 @@
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include "config/keys.hpp"
+#include "config/load.hpp"
+
+namespace penstock {
+namespace {
+
+using Variables = std::map<std::string, std::string>;
+
+EnvironmentLookup environment(const Variables& variables) {
+  return [&variables](const char* name) -> const char* {
+    const auto found = variables.find(name);
+    return found == variables.end() ? nullptr : found->second.c_str();
+  };
+}
+
+Result<Config> load_text(const std::string& text, const Variables& variables = {}) {
+  auto entries = parse_yaml(text);
+  if (!entries) return entries.take_error();
+  return load_config(*entries, environment(variables));
+}
+
+// The message that refuses `text`, or a text that no message equals.
+std::string refusal(const std::string& text, const Variables& variables = {}) {
+  auto config = load_text(text, variables);
+  if (config) return "(accepted)";
+  EXPECT_EQ(config.status(), Status::Invalid);
+  return config.error().message;
+}
+
+// One key beside a good cache_dir.
+std::string refusal_of(const std::string& line) {
+  return refusal("cache_dir: /d\n" + line);
+}
+
+std::string file(const std::string& path) {
+  std::ifstream stream{std::string{PENSTOCK_SOURCE_DIR} + "/" + path};
+  EXPECT_TRUE(stream) << path;
+  return {std::istreambuf_iterator<char>{stream}, {}};
+}
+
+TEST(Config, TheDesignsExampleIsAcceptedAsWritten) {
+  auto entries = read_yaml(std::string{PENSTOCK_SOURCE_DIR} + "/tests/golden/config/design.yaml");
+  ASSERT_TRUE(entries) << entries.error().message;
+  auto config = load_config(*entries, environment({}));
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->backend, std::vector<std::string>{"gds"});
+  EXPECT_EQ(config->gds_config.cache_dir, std::vector<std::string>{"/mnt/nvme/llm_cache"});
+  EXPECT_EQ(config->gds_config.remote_nixl_server, "host:port");
+  EXPECT_EQ(config->gds_config.block_size, 1048576u);
+  EXPECT_EQ(config->gds_config.max_cache_size_gb, 256);
+  EXPECT_EQ(config->chunk_size, 256u);
+  EXPECT_TRUE(config->save_decode_cache);
+  EXPECT_FALSE(config->use_mla);
+}
+
+TEST(Config, EveryKeyReachesItsOwnField) {
+  // Setting a key to a value that is not its default changes that key's text and no other's.
+  const std::map<std::string, std::string> values = {{"backend", "gds"},
+                                                     {"cache_dir", "/x"},
+                                                     {"enable_gds", "false"},
+                                                     {"enable_rdma", "false"},
+                                                     {"remote_nixl_server", "h"},
+                                                     {"max_concurrent_ops", "7"},
+                                                     {"block_size", "8192"},
+                                                     {"prefetch_factor", "9"},
+                                                     {"max_cache_size_gb", "0.5"},
+                                                     {"eviction_policy", "lru"},
+                                                     {"enable_compression", "false"},
+                                                     {"compression_algo", "lz4"},
+                                                     {"io_engine", "posix"},
+                                                     {"io_depth", "5"},
+                                                     {"min_free_gb", "3"},
+                                                     {"max_write_gb_per_day", "0"},
+                                                     {"load_deadline_s", "1.5"},
+                                                     {"save_deadline_s", "2.5"},
+                                                     {"max_load_gb_in_flight", "8"},
+                                                     {"host_threads", "2"},
+                                                     {"chunk_size", "17"},
+                                                     {"enable_layerwise", "false"},
+                                                     {"use_async", "false"},
+                                                     {"use_mla", "true"},
+                                                     {"save_decode_cache", "false"},
+                                                     {"enable_metrics", "false"},
+                                                     {"log_level", "debug"},
+                                                     {"load_policy", "always"}};
+  ASSERT_EQ(values.size(), config_keys().size());
+  Config defaults;
+  defaults.gds_config.cache_dir = {"/d"};
+  for (const ConfigKey& key : config_keys()) {
+    ASSERT_TRUE(values.contains(std::string{key.name})) << key.name;
+    const std::string value = values.at(std::string{key.name});
+    const bool is_directory = key.name == "cache_dir";
+    for (const std::string& path : {key.path(), std::string{key.name}}) {
+      std::vector<ConfigEntry> entries = {{path, {value}, false}};
+      if (!is_directory) entries.push_back({"cache_dir", {"/d"}, false});
+      auto config = load_config(entries, environment({}));
+      ASSERT_TRUE(config) << config.error().message;
+      for (const ConfigKey& other : config_keys())
+        EXPECT_EQ(other.show(*config), &other == &key ? value : other.show(defaults))
+            << path << " " << other.name;
+    }
+    auto config = load_text(is_directory ? "" : "cache_dir: /d", {{key.variable(), value}});
+    ASSERT_TRUE(config) << config.error().message;
+    EXPECT_EQ(key.show(*config), value);
+  }
+}
+
+TEST(Config, VariablesWinAndListsSplitAtCommas) {
+  const Variables variables = {{"PENSTOCK_CACHE_DIR", "/a,/b"},
+                               {"PENSTOCK_MAX_CACHE_SIZE_GB", "2"},
+                               {"PENSTOCK_CHUNK_SIZE", ""}};
+  auto config = load_text("cache_dir: /d\nmax_cache_size_gb: 1\nchunk_size: 64", variables);
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->gds_config.cache_dir, (std::vector<std::string>{"/a", "/b"}));
+  EXPECT_EQ(config->gds_config.max_cache_size_gb, 2);
+  EXPECT_EQ(config->chunk_size, 64u) << "an empty variable is not set";
+  EXPECT_EQ(refusal("cache_dir: /d", {{"PENSTOCK_CHUNK_SIZE", "many"}}),
+            "PENSTOCK_CHUNK_SIZE (chunk_size): \"many\" is not accepted; expected a whole number "
+            "from 1 to 1048576 (tokens)");
+}
+
+TEST(Config, UnknownKeysAreRefusedWithTheNearestKnownOne) {
+  EXPECT_EQ(refusal_of("chunk_sizes: 1"),
+            "chunk_sizes: unknown key; the nearest known key is chunk_size");
+  EXPECT_EQ(refusal("gds_config:\n  cachedir: /d"),
+            "gds_config.cachedir: unknown key; the nearest known key is gds_config.cache_dir");
+  EXPECT_EQ(refusal("gds_config:\n  chunk_size: 3"),
+            "gds_config.chunk_size: unknown key; the nearest known key is chunk_size");
+  EXPECT_EQ(refusal("gds_config: yes"),
+            "gds_config: expected a section with keys, such as cache_dir");
+}
+
+TEST(Config, WrongTypesNameKeyValueAndExpectation) {
+  EXPECT_EQ(refusal_of("use_async: maybe"),
+            "use_async: \"maybe\" is not accepted; expected true or false");
+  EXPECT_EQ(refusal_of("block_size: 1MiB"),
+            "block_size: \"1MiB\" is not accepted; expected a multiple of 4096 from 4096 to "
+            "67108864 (bytes)");
+  EXPECT_EQ(refusal_of("chunk_size: [1, 2]"),
+            "chunk_size: [1, 2] is not accepted; expected a whole number from 1 to 1048576 "
+            "(tokens)");
+  EXPECT_EQ(refusal_of("chunk_size: 1.5").find("chunk_size: \"1.5\" is not accepted"), 0u);
+  EXPECT_EQ(refusal_of("max_cache_size_gb: nan").find("max_cache_size_gb: \"nan\""), 0u);
+  EXPECT_EQ(refusal_of("enable_gds: force"),
+            "enable_gds: \"force\" is not accepted; expected true or false");
+  EXPECT_EQ(refusal_of("chunk_size:"), "line 2, column 1: chunk_size: has no value");
+}
+
+TEST(Config, SizesOutOfRangeAreRefused) {
+  for (const char* line : {"block_size: -4096",
+                           "block_size: 0",
+                           "block_size: 4097",
+                           "block_size: 67112960",
+                           "block_size: 18446744073709551616",
+                           "chunk_size: 0",
+                           "chunk_size: -1",
+                           "chunk_size: 4294967296",
+                           "max_cache_size_gb: 0",
+                           "max_cache_size_gb: -1",
+                           "max_cache_size_gb: inf",
+                           "min_free_gb: -1",
+                           "max_write_gb_per_day: -2",
+                           "max_write_gb_per_day: -0.5",
+                           "io_depth: 0",
+                           "max_concurrent_ops: 0",
+                           "load_deadline_s: 0",
+                           "save_deadline_s: -1",
+                           "max_load_gb_in_flight: 0",
+                           "host_threads: 257"}) {
+    const std::string key{line, std::string_view{line}.find(':')};
+    const std::string message = refusal_of(line);
+    EXPECT_NE(message.find(key + ": "), std::string::npos) << line << " -> " << message;
+    EXPECT_NE(message.find(" is not accepted; expected "), std::string::npos)
+        << line << " -> " << message;
+  }
+}
+
+TEST(Config, WhatIsNotBuiltIsRefusedWithWhatToUse) {
+  EXPECT_EQ(refusal_of("backend: local"), "backend: local is not built yet; use gds");
+  EXPECT_EQ(refusal_of("backend: remote"), "backend: remote is not built yet; use gds");
+  EXPECT_EQ(refusal_of("backend: [local, gds]"), "backend: local is not built yet; use gds");
+  EXPECT_EQ(refusal_of("backend: [gds, gds]"),
+            "backend: [gds, gds]: several tiers are not built yet; use gds");
+  EXPECT_EQ(refusal_of("enable_compression: true"),
+            "gds_config.enable_compression: true is not built yet; use false");
+  EXPECT_EQ(refusal_of("load_policy: auto"), "load_policy: auto is not built yet; use always");
+}
+
+TEST(Config, UnknownChoicesNameTheKnownOnes) {
+  EXPECT_EQ(refusal_of("backend: disk"), "backend: \"disk\" is not accepted; expected gds");
+  EXPECT_EQ(refusal_of("io_engine: aio"),
+            "gds_config.io_engine: \"aio\" is not accepted; expected one of auto, uring, posix");
+  EXPECT_EQ(refusal_of("eviction_policy: fifo"),
+            "gds_config.eviction_policy: \"fifo\" is not accepted; expected lru");
+  EXPECT_EQ(refusal_of("log_level: loud").find("log_level: \"loud\""), 0u);
+}
+
+TEST(Config, CacheDirIsNeededAndNamed) {
+  const std::string missing =
+      "gds_config.cache_dir: missing; name the directory where the cache is kept";
+  EXPECT_EQ(refusal(""), missing);
+  EXPECT_EQ(refusal("cache_dir: []"), missing);
+  EXPECT_EQ(refusal("cache_dir: ''"), "gds_config.cache_dir: an empty path; expected a directory");
+  EXPECT_EQ(refusal("cache_dir: [/a, /a]"), "gds_config.cache_dir: /a is given twice");
+}
+
+TEST(Config, BadYamlNamesLineAndColumn) {
+  EXPECT_EQ(refusal("cache_dir: /d\nchunk_size: [1, 2").find("line 2, column "), 0u);
+  EXPECT_EQ(refusal("cache_dir: /d\n\tchunk_size: 1").find("line 2, column "), 0u);
+  EXPECT_EQ(refusal("just text"), "line 1, column 1: expected keys and values");
+  EXPECT_EQ(refusal("cache_dir: [[/d]]").find("line 1, column 13: cache_dir"), 0u);
+  EXPECT_EQ(refusal("cache_dir: /d\n---\ncache_dir: /d"), "more than one YAML document");
+}
+
+TEST(Config, DuplicateKeysAreRefused) {
+  EXPECT_EQ(refusal("cache_dir: /a\ncache_dir: /b"), "line 2, column 1: cache_dir: given twice");
+  EXPECT_EQ(refusal("cache_dir: /a\ngds_config:\n  cache_dir: /b"),
+            "gds_config.cache_dir: given twice");
+}
+
+TEST(Config, AliasesCannotBlowUp) {
+  std::string text = "a0: &a0 {x: 1, y: 2}\n";
+  for (int i = 1; i < 40; ++i) {
+    const auto before = "*a" + std::to_string(i - 1);
+    text += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " {x: " + before +
+            ", y: " + before + "}\n";
+  }
+  EXPECT_NE(refusal(text).find("too many keys or sections"), std::string::npos);
+}
+
+TEST(Config, FilesThatCannotBeReadAreNamed) {
+  EXPECT_EQ(read_yaml("/no/such/file.yaml").error().message,
+            "/no/such/file.yaml: No such file or directory");
+  auto directory = read_yaml("/");
+  ASSERT_FALSE(directory);
+  EXPECT_EQ(directory.error().message.find("/: "), 0u);
+}
+
+TEST(Config, AnyTextIsAcceptedOrRefusedAndNeverThrows) {
+  const bool held = rc::check("parse_yaml and load_config end in a value", [] {
+    const auto words = *rc::gen::container<std::vector<std::string>>(rc::gen::element<std::string>(
+        "cache_dir", "gds_config", ": ", "\n", "  ", "[", "]", "{", "}", "&a ", "*a", "- ", "/d",
+        "\"", "1e999", "-1", "!!int ", "---\n", "\t", "? ", "\x01", "\xff", "|", ">", "%"));
+    std::string text;
+    for (const auto& word : words) text += word;
+    auto config = load_text(text);
+    if (!config) RC_ASSERT(!config.error().message.empty());
+  });
+  EXPECT_TRUE(held);
+}
+
+TEST(Config, TheDocumentIsTheGeneratedOne) {
+  EXPECT_EQ(file("docs/CONFIGURATION.md"), configuration_document())
+      << "run: penstock --help-config > docs/CONFIGURATION.md";
+}
+
+}  // namespace
+}  // namespace penstock
