@@ -1,4 +1,7 @@
 // Chooses an I/O engine for this machine, and opens files for it.
+//
+// Nothing is kept: the caller owns what is returned. Any thread. After a failure nothing is left
+// open; a file that `flags` asked to create may exist.
 #pragma once
 
 #include <memory>
@@ -10,10 +13,13 @@
 
 namespace penstock {
 
+inline constexpr size_t kMaxIoDepth = 4096;
+
 struct IoOptions {
   std::string kind = "auto";    // auto | uring | posix
-  size_t depth = 32;            // requests in flight
-  std::span<std::byte> memory;  // where most requests read and write; registered where possible
+  size_t depth = 32;            // requests in flight, 1 to kMaxIoDepth
+  std::span<std::byte> memory;  // where most requests read and write; registered where possible;
+                                // outlives the engine
 };
 
 struct OpenedIo {
