@@ -26,7 +26,12 @@ struct StoreOptions {
   uint64_t max_bytes = 0;       // everything together: pools, index, WAL
   uint64_t min_free_bytes = 0;  // left free on each file system
   int64_t max_write_bytes_per_day = -1;  // -1: capacity of the file systems; 0: none
-  friend bool operator==(const StoreOptions&, const StoreOptions&) = default;
+  // The block size is left out: a store that exists keeps its own.
+  friend bool operator==(const StoreOptions& a, const StoreOptions& b) {
+    return a.directories == b.directories && a.max_bytes == b.max_bytes &&
+           a.min_free_bytes == b.min_free_bytes &&
+           a.max_write_bytes_per_day == b.max_write_bytes_per_day;
+  }
 };
 
 class Store {
@@ -53,10 +58,7 @@ class Store {
   // One record per name, in order. The hit is stamped: the last found name of each (group, shard).
   bool find(NamespaceId ns, std::vector<CopyName> names, Callback<std::vector<CopyRecord>> done);
   // Blocks for copies that are about to be written, under this process's name. One answer per wish.
-  struct Wish {
-    CopyName name;
-    uint64_t length = 0;
-  };
+  using Wish = penstock::Wish;
   bool reserve(NamespaceId ns, std::vector<Wish> wishes, Callback<std::vector<Reservation>> done);
   // Publishes copies whose bytes have been written. Ok; Rejected: present already, or its parent is
   // not (the blocks are given back in both cases).

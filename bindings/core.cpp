@@ -1,0 +1,210 @@
+// penstock._core: the engine for Python. Thin: converts, releases the GIL around whatever may wait,
+// turns an Error into penstock.PenstockError. What the calls do stands in
+// include/penstock/engine.hpp.
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/unique_ptr.h>
+
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "convert.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace penstock::python {
+namespace {
+
+using Millis = std::chrono::milliseconds;
+
+Millis to_millis(double seconds) {
+  return Millis{static_cast<int64_t>(seconds * 1000)};
+}
+
+// The engine until close(); every call after it raises. Any thread.
+class PyEngine {
+ public:
+  explicit PyEngine(std::unique_ptr<Engine> engine) : engine_{std::move(engine)} {}
+  std::shared_ptr<Engine> get() const {
+    std::scoped_lock lock{mutex_};
+    if (!engine_) throw Failure{{Status::Closed, "the engine is closed"}};
+    return engine_;
+  }
+  void close() {
+    std::shared_ptr<Engine> last;
+    std::scoped_lock lock{mutex_};
+    last.swap(engine_);
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::shared_ptr<Engine> engine_;
+};
+
+std::unique_ptr<PyEngine> open_engine(const Config& config,
+                                      const std::vector<LayoutTuple>& layouts) {
+  auto converted = layouts_from_tuples(layouts);
+  nb::gil_scoped_release release;
+  return std::make_unique<PyEngine>(value_or_throw(Engine::open(config, std::move(converted))));
+}
+
+NamespaceId open_namespace(PyEngine& self, const nb::bytes& digest, std::string description) {
+  const NamespaceSpec spec{digest_from_bytes(digest), std::move(description)};
+  nb::gil_scoped_release release;
+  return value_or_throw(self.get()->open_namespace(spec));
+}
+
+Lookup lookup(PyEngine& self, NamespaceId ns, const nb::bytes& chain,
+              const std::vector<std::tuple<uint32_t, uint32_t, uint32_t>>& groups) {
+  std::vector<GroupNeed> needs;
+  for (const auto& [group, shards, window_chunks] : groups)
+    needs.push_back({group, shards, window_chunks});
+  return self.get()->lookup(ns, keys_from_bytes(chain), std::move(needs));
+}
+
+std::optional<JobId> submit(PyEngine& self, const std::string& kind, NamespaceId ns, uint32_t shard,
+                            const nb::bytes& keys, const nb::bytes& parents,
+                            const std::vector<uint32_t>& groups, std::vector<int32_t> rows,
+                            bool layerwise, double deadline_s) {
+  if (kind != "save" && kind != "load") throw nb::value_error("kind: 'save' or 'load'");
+  const auto key_list = keys_from_bytes(keys);
+  const auto parent_list = keys_from_bytes(parents);
+  if (key_list.size() != groups.size() || parent_list.size() != groups.size())
+    throw nb::value_error("keys, parents and groups: one entry for each chunk");
+  JobRequest request;
+  request.kind = kind == "save" ? JobKind::Save : JobKind::Load;
+  request.namespace_id = ns;
+  request.shard = shard;
+  request.layerwise = layerwise;
+  request.rows = std::move(rows);
+  request.deadline = to_millis(deadline_s);
+  for (size_t i = 0; i < groups.size(); ++i)
+    request.chunks.push_back({key_list[i], parent_list[i], groups[i]});
+  auto id = self.get()->submit(std::move(request));
+  if (!id && id.status() == Status::Busy) return std::nullopt;
+  return value_or_throw(std::move(id));
+}
+
+void bind_config(nb::module_& m) {
+  nb::class_<Config> config(m, "Config", "A checked configuration; see docs/CONFIGURATION.md.");
+  config.def_static(
+      "from_entries",
+      [](const std::vector<EntryTuple>& entries) {
+        const auto converted = entries_from_tuples(entries);
+        return value_or_throw(
+            load_config(converted, [](const char* name) { return std::getenv(name); }));
+      },
+      "entries"_a,
+      "From (path, values, is_list) tuples and PENSTOCK_* variables. Raises PenstockError.");
+  config.def_ro("backend", &Config::backend)
+      .def_ro("chunk_size", &Config::chunk_size)
+      .def_ro("enable_layerwise", &Config::enable_layerwise)
+      .def_ro("use_async", &Config::use_async)
+      .def_ro("use_mla", &Config::use_mla)
+      .def_ro("save_decode_cache", &Config::save_decode_cache)
+      .def_ro("enable_metrics", &Config::enable_metrics)
+      .def_ro("log_level", &Config::log_level)
+      .def_ro("load_policy", &Config::load_policy);
+  const auto gds = [&config](const char* name, auto member) {
+    config.def_prop_ro(name, [member](const Config& self) { return self.gds_config.*member; });
+  };
+  gds("cache_dir", &GdsConfig::cache_dir);
+  gds("block_size", &GdsConfig::block_size);
+  gds("max_cache_size_gb", &GdsConfig::max_cache_size_gb);
+  gds("max_concurrent_ops", &GdsConfig::max_concurrent_ops);
+  gds("prefetch_factor", &GdsConfig::prefetch_factor);
+  gds("io_engine", &GdsConfig::io_engine);
+  gds("io_depth", &GdsConfig::io_depth);
+  gds("load_deadline_s", &GdsConfig::load_deadline_s);
+  gds("save_deadline_s", &GdsConfig::save_deadline_s);
+  gds("max_load_gb_in_flight", &GdsConfig::max_load_gb_in_flight);
+}
+
+void bind_results(nb::module_& m) {
+  nb::class_<Lookup>(m, "Lookup", "A lookup that is under way.")
+      .def(
+          "wait",
+          [](Lookup& self, int64_t timeout_us) {
+            return self.wait(std::chrono::microseconds{timeout_us});
+          },
+          "timeout_us"_a, nb::call_guard<nb::gil_scoped_release>(),
+          "Chunks, from the first on, that can be loaded; None while it is not known.");
+  nb::class_<JobResult>(m, "JobResult", "What came of a job.")
+      .def_ro("id", &JobResult::id)
+      .def_prop_ro(
+          "kind",
+          [](const JobResult& self) { return self.kind == JobKind::Save ? "save" : "load"; })
+      .def_prop_ro("status", [](const JobResult& self) { return to_string(self.status).data(); })
+      .def_prop_ro("chunk_status",
+                   [](const JobResult& self) {
+                     nb::list list;
+                     for (Status status : self.chunk_status) list.append(to_string(status).data());
+                     return list;
+                   })
+      .def_ro("bytes", &JobResult::bytes)
+      .def_ro("seconds", &JobResult::seconds);
+}
+
+void bind_engine(nb::module_& m) {
+  const nb::call_guard<nb::gil_scoped_release> no_gil;
+  nb::class_<PyEngine>(m, "Engine",
+                       "Saves and loads chunks of KV; see include/penstock/engine.hpp.")
+      .def_static("open", &open_engine, "config"_a, "layouts"_a)
+      .def("open_namespace", &open_namespace, "digest"_a, "description"_a)
+      .def("lookup", &lookup, "ns"_a, "chain"_a, "groups"_a)
+      .def("submit", &submit, "kind"_a, "ns"_a, "shard"_a, "keys"_a, "parents"_a, "groups"_a,
+           "rows"_a, "layerwise"_a = false, "deadline_s"_a = 0.0,
+           "Queues a job and returns its id; None if the queue is full.")
+      .def("poll", [](PyEngine& self) { return self.get()->poll(); })
+      .def(
+          "wait",
+          [](PyEngine& self, double timeout_s) { return self.get()->wait(to_millis(timeout_s)); },
+          "timeout_s"_a, no_gil)
+      .def(
+          "cancel", [](PyEngine& self, JobId id) { self.get()->cancel(id); }, "id"_a)
+      .def(
+          "layers_ready", [](PyEngine& self, JobId id) { return self.get()->layers_ready(id); },
+          "id"_a)
+      .def(
+          "wait_layer",
+          [](PyEngine& self, JobId id, uint32_t layer, double timeout_s) {
+            return self.get()->wait_layer(id, layer, to_millis(timeout_s));
+          },
+          "id"_a, "layer"_a, "timeout_s"_a, no_gil)
+      .def(
+          "release_rows",
+          [](PyEngine& self, uint32_t group, const std::vector<int32_t>& rows) {
+            self.get()->release_rows(group, rows);
+          },
+          "group"_a, "rows"_a, no_gil)
+      .def("metrics", [](PyEngine& self) { return self.get()->metrics(); })
+      .def("facts", [](PyEngine& self) { return self.get()->facts(); })
+      .def_prop_ro("block_size", [](PyEngine& self) { return self.get()->block_size(); })
+      .def("close", &PyEngine::close, no_gil);
+}
+
+}  // namespace
+}  // namespace penstock::python
+
+NB_MODULE(_core, m) {
+  using penstock::python::Failure;
+  m.doc() = "The native core of penstock.";
+  static nb::object error_type = nb::steal(PyErr_NewExceptionWithDoc(
+      "penstock.PenstockError", "An error of the core; see .status.", PyExc_RuntimeError, nullptr));
+  m.attr("PenstockError") = error_type;
+  nb::register_exception_translator([](const std::exception_ptr& pointer, void*) {
+    try {
+      std::rethrow_exception(pointer);
+    } catch (const Failure& failure) {
+      nb::object error = error_type(failure.error.message);
+      error.attr("status") = std::string{penstock::to_string(failure.error.status)};
+      PyErr_SetObject(error_type.ptr(), error.ptr());
+    }
+  });
+  penstock::python::bind_config(m);
+  penstock::python::bind_results(m);
+  penstock::python::bind_engine(m);
+}

@@ -1,0 +1,80 @@
+#include "device/host.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "base/checksum.hpp"
+
+namespace penstock {
+namespace {
+
+// Walks the pieces of a copy from an offset on, leaf by leaf.
+class PieceCursor {
+ public:
+  PieceCursor(const CopyMap& map, std::span<const int32_t> rows, uint64_t offset) noexcept
+      : map_{map}, rows_{rows}, offset_{offset} {}
+
+  // Calls fn(address or null, offset in the leaf, size) for each piece of the next `size` bytes.
+  template <typename Fn>
+  void next(uint64_t size, Fn&& fn) noexcept {
+    uint64_t in_leaf = 0;
+    while (in_leaf < size) {
+      if (piece_.size == 0) piece_ = map_.piece_at(offset_, rows_);
+      const uint64_t count = std::min(piece_.size, size - in_leaf);
+      fn(piece_.address, in_leaf, count);
+      if (piece_.address != nullptr) piece_.address += count;
+      piece_.size -= count;
+      offset_ += count;
+      in_leaf += count;
+    }
+  }
+
+ private:
+  const CopyMap& map_;
+  std::span<const int32_t> rows_;
+  uint64_t offset_;
+  Piece piece_;
+};
+
+std::vector<uint64_t>& leaf_list() {
+  thread_local std::vector<uint64_t> leaves;
+  leaves.clear();
+  return leaves;
+}
+
+}  // namespace
+
+uint64_t gather(const CopyMap& map, std::span<const int32_t> rows, uint64_t begin,
+                std::span<std::byte> block, uint64_t identity) noexcept {
+  PieceCursor cursor{map, rows, begin};
+  auto& leaves = leaf_list();
+  for (size_t at = 0; at < block.size(); at += kLeaf) {
+    const auto leaf = block.subspan(at, std::min(kLeaf, block.size() - at));
+    cursor.next(leaf.size(), [&](const std::byte* page, uint64_t offset, uint64_t size) {
+      if (page != nullptr) {
+        std::memcpy(leaf.data() + offset, page, size);
+      } else {
+        std::memset(leaf.data() + offset, 0, size);
+      }
+    });
+    leaves.push_back(leaf_hash(leaf));
+  }
+  return combine_leaves(leaves, identity);
+}
+
+uint64_t scatter(const CopyMap& map, std::span<const int32_t> rows, uint64_t begin,
+                 std::span<const std::byte> block, uint64_t identity) noexcept {
+  PieceCursor cursor{map, rows, begin};
+  auto& leaves = leaf_list();
+  for (size_t at = 0; at < block.size(); at += kLeaf) {
+    const auto leaf = block.subspan(at, std::min(kLeaf, block.size() - at));
+    leaves.push_back(leaf_hash(leaf));
+    cursor.next(leaf.size(), [&](std::byte* page, uint64_t offset, uint64_t size) {
+      if (page != nullptr) std::memcpy(page, leaf.data() + offset, size);
+    });
+  }
+  return combine_leaves(leaves, identity);
+}
+
+}  // namespace penstock

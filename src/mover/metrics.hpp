@@ -1,0 +1,37 @@
+// What a mover counts. Names are the metric names (see docs/ARCHITECTURE.md); any thread may read.
+#pragma once
+
+#include "metrics/counter.hpp"
+
+namespace penstock {
+
+struct MoverMetrics {
+  Counter load_jobs, load_chunks_ok, load_chunks_missed, load_chunks_corrupt, load_chunks_failed,
+      load_chunks_timeout, load_chunks_cancelled, loaded_bytes, load_micros;
+  Counter save_jobs, save_chunks_ok, save_chunks_present, save_chunks_dropped, save_chunks_fenced,
+      saved_bytes, save_micros;
+  Counter mover_cpu_micros;
+
+  template <typename Visit>  // visit(name, value)
+  void visit(Visit&& visit) const {
+    visit("load_jobs", load_jobs.value());
+    visit("load_chunks_ok", load_chunks_ok.value());
+    visit("load_chunks_missed", load_chunks_missed.value());
+    visit("load_chunks_corrupt", load_chunks_corrupt.value());
+    visit("load_chunks_failed", load_chunks_failed.value());
+    visit("load_chunks_timeout", load_chunks_timeout.value());
+    visit("load_chunks_cancelled", load_chunks_cancelled.value());
+    visit("loaded_bytes", loaded_bytes.value());
+    visit("load_micros", load_micros.value());
+    visit("save_jobs", save_jobs.value());
+    visit("save_chunks_ok", save_chunks_ok.value());
+    visit("save_chunks_present", save_chunks_present.value());
+    visit("save_chunks_dropped", save_chunks_dropped.value());
+    visit("save_chunks_fenced", save_chunks_fenced.value());
+    visit("saved_bytes", saved_bytes.value());
+    visit("save_micros", save_micros.value());
+    visit("mover_cpu_micros", mover_cpu_micros.value());
+  }
+};
+
+}  // namespace penstock

@@ -1,0 +1,163 @@
+#include "mover/mover.hpp"
+
+#include <fmt/format.h>
+#include <time.h>
+
+namespace penstock {
+namespace {
+
+constexpr std::chrono::seconds kSyncPeriod{1};
+constexpr std::chrono::hours kLongestSleep{1};
+constexpr std::chrono::seconds kLastWait{
+    2};  // at the end, for requests that a drive does not return
+
+uint64_t thread_cpu_micros() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
+}
+
+Error invalid(std::string message) {
+  return Error{Status::Invalid, std::move(message)};
+}
+
+}  // namespace
+
+Mover::Mover(std::shared_ptr<Store> store, std::vector<CopyMap> maps, Staging staging,
+             std::unique_ptr<IoEngine> io, const MoverOptions& options)
+    : store_{std::move(store)},
+      maps_{std::move(maps)},
+      options_{options},
+      staging_{std::move(staging)},
+      transfers_{*io, staging_, store_->pool_count(), options.io_depth},
+      io_{std::move(io)},
+      inbox_{std::make_shared<Inbox>(*io_)},
+      context_{*store_, maps_,  transfers_, inbox_,
+               outbox_, fence_, metrics_,   options.max_concurrent_ops},
+      loader_{context_},
+      saver_{context_},
+      thread_{[this] { run(); }} {}
+
+Mover::~Mover() {
+  inbox_->post([this] { stopping_ = true; });
+  thread_.join();
+}
+
+Result<std::shared_ptr<Job>> Mover::make_job(JobRequest request, const Digest& digest) const {
+  auto job = std::make_shared<Job>();
+  job->request = std::move(request);
+  job->digest = digest;
+  job->started = Clock::now();
+  auto limit = job->request.deadline;
+  if (limit.count() <= 0)
+    limit = job->request.kind == JobKind::Load ? options_.load_deadline : options_.save_deadline;
+  job->deadline = job->started + limit;
+  if (job->request.chunks.empty()) return invalid("a job without chunks");
+  const std::span<const int32_t> rows{job->request.rows};
+  size_t at = 0;
+  for (const JobChunk& chunk : job->request.chunks) {
+    if (chunk.group >= maps_.size())
+      return invalid(
+          fmt::format("group {} was not registered: there are {}", chunk.group, maps_.size()));
+    const size_t count = maps_[chunk.group].rows_per_chunk();
+    if (count > rows.size() - at)
+      return invalid(fmt::format("{} rows are too few: group {} takes {} a chunk", rows.size(),
+                                 chunk.group, count));
+    ChunkWork work;
+    work.name = {chunk.key, chunk.group, job->request.shard};
+    work.parent = chunk.parent;
+    work.rows = rows.subspan(at, count);
+    for (int32_t row : work.rows)
+      if (!maps_[chunk.group].row_is_valid(row))
+        return invalid(fmt::format("row {} does not exist in group {}", row, chunk.group));
+    at += count;
+    job->chunks.push_back(std::move(work));
+  }
+  if (at != rows.size())
+    return invalid(fmt::format("{} rows were given, {} are needed", rows.size(), at));
+  job->chunks_left = job->chunks.size();
+  return job;
+}
+
+Result<JobId> Mover::submit(JobRequest request, const Digest& digest) {
+  auto made = make_job(std::move(request), digest);
+  if (!made) return made.take_error();
+  const std::shared_ptr<Job>& job = *made;
+  const JobId id = job->id = next_id_.fetch_add(1);
+  if (!outbox_.open_job(id, options_.max_jobs))
+    return Error{Status::Busy, "too many jobs are queued"};
+  const bool save = job->request.kind == JobKind::Save;
+  if (save) fence_.watch(*job);
+  inbox_->post([this, save, job] { save ? saver_.add(job) : loader_.add(job); });
+  return id;
+}
+
+void Mover::cancel(JobId id) {
+  inbox_->post([this, id] {
+    loader_.end(id, Status::Cancelled);
+    saver_.end(id, Status::Cancelled);
+  });
+}
+
+bool Mover::step() {
+  bool progress = inbox_->drain() > 0;
+  const auto now = Clock::now();
+  loader_.expire(now);
+  saver_.expire(now);
+  if (stopping_) {
+    loader_.end_all(Status::Closed);
+    saver_.end_all(Status::Closed);
+  }
+  progress |= loader_.issue();
+  // Loads come first: while there are any, saves keep to a quarter of the slots, and a few are
+  // always left for a load that is about to come.
+  const size_t slots = staging_.slots();
+  progress |= saver_.issue(loader_.empty() ? slots / 8 : slots - slots / 4);
+  sync_pools(now);
+  transfers_.flush();
+  progress |= transfers_.poll([this](Transfer& transfer, const IoCompletion& completion) {
+    if (transfer.io.op == IoOp::Read) return loader_.moved(transfer, completion);
+    wrote_ = true;
+    saver_.moved(transfer, completion);
+  }) > 0;
+  progress |= saver_.commit();
+  loader_.sweep();
+  saver_.sweep();
+  return progress;
+}
+
+// A power cut may take what was written since the last sync; the checksums turn it into misses.
+void Mover::sync_pools(Clock::time_point now) {
+  if (!wrote_ || now < next_sync_) return;
+  wrote_ = false;
+  next_sync_ = now + kSyncPeriod;
+  for (const uint32_t pool : store_->take_dirty_pools())
+    transfers_.sync(pool, store_->pool_fd(pool));
+}
+
+std::chrono::nanoseconds Mover::idle_time() const {
+  auto until = std::min(loader_.next_deadline(), saver_.next_deadline());
+  if (wrote_) until = std::min(until, next_sync_);
+  const auto now = Clock::now();
+  if (until > now + kLongestSleep) return kLongestSleep;
+  return std::max<std::chrono::nanoseconds>(until - now, std::chrono::milliseconds{1});
+}
+
+void Mover::run() noexcept {
+  uint64_t cpu = thread_cpu_micros();
+  auto give_up = Clock::time_point::max();
+  while (true) {
+    if (step()) continue;
+    if (stopping_ && loader_.empty() && saver_.empty()) {
+      if (transfers_.in_flight() == 0 || Clock::now() >= give_up) break;
+      if (give_up == Clock::time_point::max()) give_up = Clock::now() + kLastWait;
+    }
+    const uint64_t now = thread_cpu_micros();
+    metrics_.mover_cpu_micros.add(now - cpu);
+    cpu = now;
+    io_->wait(stopping_ ? std::chrono::nanoseconds{std::chrono::milliseconds{10}} : idle_time());
+  }
+  inbox_->close();
+}
+
+}  // namespace penstock

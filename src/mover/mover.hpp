@@ -1,0 +1,69 @@
+// Mover: the one thread that drives all loads and saves of an engine.
+//
+// It reaps I/O, moves blocks between staging and pages, asks the store and completes jobs; it
+// sleeps in the kernel when there is nothing to do. submit(), cancel(), release_rows() and the
+// outbox are for any thread. The destructor ends all jobs (Closed) and joins the thread.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "mover/loader.hpp"
+#include "mover/saver.hpp"
+#include "mover/staging.hpp"
+
+namespace penstock {
+
+struct MoverOptions {
+  uint32_t io_depth = 32;           // requests in flight on a drive
+  uint32_t max_concurrent_ops = 4;  // jobs of a kind that use the drives at a time
+  std::chrono::milliseconds load_deadline{10'000};
+  std::chrono::milliseconds save_deadline{60'000};
+  size_t max_jobs = 1024;  // queued and running; beyond it submit() answers Busy
+};
+
+class Mover {
+ public:
+  // `staging` is the memory that `io` was opened with.
+  Mover(std::shared_ptr<Store> store, std::vector<CopyMap> maps, Staging staging,
+        std::unique_ptr<IoEngine> io, const MoverOptions& options);
+  ~Mover();
+
+  Result<JobId> submit(JobRequest request, const Digest& digest);
+  void cancel(JobId id);
+  void release_rows(uint32_t group, std::span<const int32_t> rows) { fence_.release(group, rows); }
+  Outbox& outbox() noexcept { return outbox_; }
+  const MoverMetrics& metrics() const noexcept { return metrics_; }
+
+ private:
+  Result<std::shared_ptr<Job>> make_job(JobRequest request, const Digest& digest) const;
+  void run() noexcept;
+  bool step();
+  void sync_pools(Clock::time_point now);
+  std::chrono::nanoseconds idle_time() const;
+
+  std::shared_ptr<Store> store_;
+  std::vector<CopyMap> maps_;
+  MoverOptions options_;
+  Staging staging_;
+  TransferPool transfers_;
+  std::unique_ptr<IoEngine>
+      io_;  // destroyed before the requests and the memory that it may still use
+  std::shared_ptr<Inbox> inbox_;
+  Outbox outbox_;
+  RowFence fence_;
+  MoverMetrics metrics_;
+  MoverContext context_;
+  Loader loader_;
+  Saver saver_;
+  std::atomic<uint64_t> next_id_{1};
+  // mover thread
+  bool stopping_ = false;
+  bool wrote_ = false;  // since the last fdatasync
+  Clock::time_point next_sync_{};
+  std::thread thread_;
+};
+
+}  // namespace penstock
