@@ -1,0 +1,79 @@
+# Everything on a fresh machine: `make demo` and `make test`. Each installs what it needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+.PHONY: help deps engine build demo test test-cpp test-sanitizers test-python test-vllm lint format bench clean
+
+VENV := build/venv/bin
+CMAKE = $(VENV)/cmake
+JOBS ?= $(shell nproc)
+CMAKE_FLAGS ?=
+RESULTS := $(CURDIR)/build/test-results
+export PATH := /usr/bin:$(PATH)
+
+help:    ## show this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 18
+
+deps:    ## packages of the distribution and a virtual environment
+	@scripts/install-deps.sh
+
+engine: deps  ## vLLM's CPU build, in the same environment
+	@scripts/install-deps.sh --engine
+
+build: deps  ## build/penstock, the extension, tests and benchmarks
+	@$(CMAKE) -S . -B build/release -G Ninja -DPENSTOCK_PYTHON=ON \
+	  -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/python $(CMAKE_FLAGS) >build/cmake.log || (cat build/cmake.log; exit 1)
+	@ninja -C build/release -j$(JOBS) --quiet
+	@ln -sfn release/penstock build/penstock
+	@ln -sfn release/python build/python
+
+demo: build engine  ## save and restore a long prompt without an engine, then through a real vLLM
+	build/penstock demo
+	$(VENV)/python scripts/demo_vllm.py
+
+test: build engine  ## all tests: C++ (plain, sanitizers), Python, vLLM; ends with the count
+	@rm -rf $(RESULTS); mkdir -p $(RESULTS)
+	@status=0; \
+	$(MAKE) --no-print-directory lint || status=1; \
+	$(MAKE) --no-print-directory test-cpp || status=1; \
+	$(MAKE) --no-print-directory test-sanitizers || status=1; \
+	$(MAKE) --no-print-directory test-python || status=1; \
+	$(VENV)/python scripts/count_tests.py $(RESULTS) || status=1; \
+	exit $$status
+
+test-cpp: build
+	@GTEST_OUTPUT=xml:$(RESULTS)/release/ GTEST_BRIEF=1 ctest --test-dir build/release --output-on-failure -j$(JOBS)
+
+# Address and undefined behaviour together, threads apart: they cannot share a process.
+test-sanitizers: deps
+	@for kind in address,undefined thread; do \
+	  dir=build/$${kind%%,*}; \
+	  $(CMAKE) -S . -B $$dir -G Ninja -DPENSTOCK_SANITIZE=$$kind -DPENSTOCK_CLI=OFF \
+	    -DPENSTOCK_BENCH=OFF $(CMAKE_FLAGS) >build/cmake.log || { cat build/cmake.log; exit 1; }; \
+	  ninja -C $$dir -j$(JOBS) --quiet; \
+	  GTEST_OUTPUT=xml:$(RESULTS)/$${kind%%,*}/ GTEST_BRIEF=1 \
+	  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1 \
+	    ctest --test-dir $$dir --output-on-failure -j$(JOBS); \
+	done
+
+test-python: build engine
+	@PENSTOCK_CLI=$(CURDIR)/build/penstock PYTHONPATH=build/python $(VENV)/python -m pytest \
+	  tests/python tests/vllm -m "not full" -q --junitxml=$(RESULTS)/python.xml
+
+test-vllm: build engine  ## the whole matrix against the real engine (about half an hour)
+	@PENSTOCK_CLI=$(CURDIR)/build/penstock PYTHONPATH=build/python $(VENV)/python -m pytest \
+	  tests/vllm -q
+
+lint: deps  ## formatting and static checks
+	@git ls-files '*.cpp' '*.hpp' | xargs clang-format-14 --dry-run --Werror
+	@$(VENV)/ruff check --quiet . && $(VENV)/ruff format --quiet --check .
+
+format: deps
+	@git ls-files '*.cpp' '*.hpp' | xargs clang-format-14 -i
+	@$(VENV)/ruff check --quiet --fix . ; $(VENV)/ruff format --quiet .
+
+bench: build  ## figures against the raw ceiling, as JSON in build/
+	build/penstock bench --dir build/bench-store --json build/bench.json
+
+clean:
+	rm -rf build
