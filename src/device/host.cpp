@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/checksum.hpp"
+#include "device/stream_copy.hpp"
 
 namespace penstock {
 namespace {
@@ -49,17 +50,23 @@ uint64_t gather(const CopyMap& map, std::span<const int32_t> rows, uint64_t begi
                 std::span<std::byte> block, uint64_t identity) noexcept {
   PieceCursor cursor{map, rows, begin};
   auto& leaves = leaf_list();
+  alignas(64) std::byte scratch[kLeaf];  // stays in the L1 cache
   for (size_t at = 0; at < block.size(); at += kLeaf) {
     const auto leaf = block.subspan(at, std::min(kLeaf, block.size() - at));
+    const std::byte* source = scratch;  // or the page itself, where one holds the whole leaf
     cursor.next(leaf.size(), [&](const std::byte* page, uint64_t offset, uint64_t size) {
-      if (page != nullptr) {
-        std::memcpy(leaf.data() + offset, page, size);
+      if (page != nullptr && size == leaf.size()) {
+        source = page;
+      } else if (page != nullptr) {
+        std::memcpy(scratch + offset, page, size);
       } else {
-        std::memset(leaf.data() + offset, 0, size);
+        std::memset(scratch + offset, 0, size);
       }
     });
-    leaves.push_back(leaf_hash(leaf));
+    leaves.push_back(leaf_hash({source, leaf.size()}));
+    stream_copy(leaf.data(), source, leaf.size());
   }
+  stream_fence();
   return combine_leaves(leaves, identity);
 }
 
@@ -71,9 +78,10 @@ uint64_t scatter(const CopyMap& map, std::span<const int32_t> rows, uint64_t beg
     const auto leaf = block.subspan(at, std::min(kLeaf, block.size() - at));
     leaves.push_back(leaf_hash(leaf));
     cursor.next(leaf.size(), [&](std::byte* page, uint64_t offset, uint64_t size) {
-      if (page != nullptr) std::memcpy(page, leaf.data() + offset, size);
+      if (page != nullptr) stream_copy(page, leaf.data() + offset, size);
     });
   }
+  stream_fence();
   return combine_leaves(leaves, identity);
 }
 

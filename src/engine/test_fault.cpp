@@ -26,12 +26,18 @@ Result<Fault> parse(const std::string& text) {
     fault.kind = FaultKind::Stick;
   } else if (kind == "corrupt") {
     fault.kind = FaultKind::Corrupt;
+  } else if (kind == "short") {
+    fault.kind = FaultKind::Shorten;
+    fault.bytes = 512;
+  } else if (kind == "delay") {
+    fault.kind = FaultKind::Delay;
+    fault.delay = std::chrono::milliseconds{20};
   } else if (kind == "enospc") {
     fault.error_number = ENOSPC;
   } else if (kind != "eio" || !known_op || fault.operation == 0) {
     return Error{Status::Invalid,
                  fmt::format("PENSTOCK_TEST_FAULT={}: expected <read|write>:<n>[+]:"
-                             "<eio|enospc|stuck|corrupt>",
+                             "<eio|enospc|short|delay|stuck|corrupt>",
                              text)};
   }
   return fault;
