@@ -31,9 +31,9 @@ enum class FaultKind : uint8_t {
 
 struct Fault {
   FaultKind kind = FaultKind::Fail;
-  uint64_t operation = 1;    // counted from 1
-  bool onwards = false;      // this operation and every later one
-  std::optional<IoOp> only;  // applied to operations of this kind only; all are counted
+  uint64_t operation = 1;      // counted from 1
+  bool onwards = false;        // this operation and every later one
+  std::optional<IoOp> only{};  // applied to operations of this kind only; all are counted
   int error_number = EIO;
   uint64_t bytes = 0;
   std::chrono::nanoseconds delay{0};

@@ -11,7 +11,7 @@ namespace {
 // Completions are posted when the driving thread next enters the kernel, without interrupting it.
 // IORING_SETUP_SINGLE_ISSUER and DEFER_TASKRUN would tie the ring to one thread: any other one
 // (that of a destructor, say) could not even wait for what is in flight, and the memory would be
-// freed under the drive.
+// freed under the drive. Measured at 128 KiB and 1 MiB, depth 32: no difference in speed or CPU.
 constexpr unsigned kSetupFlags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
 
 std::string explain(int error) {
