@@ -15,24 +15,10 @@
 #include <string>
 #include <vector>
 
+#include "store/options.hpp"
 #include "store/types.hpp"
 
 namespace penstock {
-
-struct StoreOptions {
-  std::vector<std::string> directories;  // the first holds the index; one pool in each
-  uint64_t block_size =
-      1'048'576;                // used when the store is created; an existing store keeps its own
-  uint64_t max_bytes = 0;       // everything together: pools, index, WAL
-  uint64_t min_free_bytes = 0;  // left free on each file system
-  int64_t max_write_bytes_per_day = -1;  // -1: capacity of the file systems; 0: none
-  // The block size is left out: a store that exists keeps its own.
-  friend bool operator==(const StoreOptions& a, const StoreOptions& b) {
-    return a.directories == b.directories && a.max_bytes == b.max_bytes &&
-           a.min_free_bytes == b.min_free_bytes &&
-           a.max_write_bytes_per_day == b.max_write_bytes_per_day;
-  }
-};
 
 class Store {
  public:
@@ -68,8 +54,8 @@ class Store {
   // The bytes of this record did not match. Reads the record again: if it has not changed, the copy
   // and its descendants are deleted and counted, and the answer is Corrupt; else NotFound.
   bool damaged(NamespaceId ns, CopyName name, int64_t record_id, Callback<Status> done);
-  // fdatasync is due for pools written since the last call (the mover does it): descriptors.
-  std::vector<int> take_dirty_pools();
+  // Pools written since the last call, for which fdatasync is due (the mover does it).
+  std::vector<uint32_t> take_dirty_pools();
   void mark_written(uint32_t pool, uint64_t bytes) noexcept;
 
   std::map<std::string, double> metrics() const;  // any thread

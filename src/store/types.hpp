@@ -27,6 +27,12 @@ struct CopyRecord {
   std::vector<uint64_t> checksums;  // one per block
 };
 
+// Blocks that are wanted for a copy.
+struct Wish {
+  CopyName name;
+  uint64_t length = 0;  // bytes of the copy
+};
+
 struct Reservation {
   Status status = Status::Ok;  // Ok; Rejected: present already, or over the write limit; NoSpace
   std::vector<Extent> extents;

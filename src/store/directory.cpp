@@ -1,0 +1,65 @@
+#include "store/directory.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
+
+namespace penstock {
+namespace {
+
+Error refuse(const std::string& path, const std::string& why, Status status = Status::Invalid) {
+  return Error{status, "cache directory " + path + " " + why};
+}
+
+std::string reason(int error) {
+  return std::system_category().message(error);
+}
+
+Result<void> create(const std::string& path) {
+  std::filesystem::path parent = std::filesystem::path{path}.parent_path();
+  if (parent.empty()) parent = ".";
+  struct stat about {};
+  if (::stat(parent.c_str(), &about) != 0) {
+    return refuse(path, "cannot be created: its parent " + parent.string() + ": " + reason(errno) +
+                            "; create that first (is the drive mounted?)");
+  }
+  if (::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return {};
+  const int error = errno;
+  return refuse(path, "cannot be created: " + reason(error),
+                error == ENOSPC ? Status::NoSpace : Status::Invalid);
+}
+
+}  // namespace
+
+Result<std::string> prepare_directory(const std::string& given) {
+  if (given.empty()) return Error{Status::Invalid, "the path of a cache directory is empty"};
+  std::string path = given;
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+
+  struct stat about {};
+  if (::stat(path.c_str(), &about) != 0) {
+    if (errno != ENOENT) return refuse(path, "cannot be used: " + reason(errno));
+    if (auto done = create(path); !done) return done.take_error();
+    if (::stat(path.c_str(), &about) != 0) return refuse(path, "cannot be used: " + reason(errno));
+  }
+  if (!S_ISDIR(about.st_mode)) return refuse(path, "is not a directory");
+  if (about.st_mode & S_IWOTH)
+    return refuse(path, "can be written to by everybody; run: chmod o-w " + path);
+  // With the ids that open(2) will use.
+  if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK | X_OK, AT_EACCESS) != 0)
+    return refuse(path, "is not writable for this user: " + reason(errno));
+
+  char* real = ::realpath(path.c_str(), nullptr);
+  if (!real) return refuse(path, "cannot be used: " + reason(errno));
+  std::string canonical = real;
+  std::free(real);
+  return canonical;
+}
+
+}  // namespace penstock

@@ -1,0 +1,15 @@
+// prepare_directory: checks a cache directory, and creates its last part. Any thread.
+#pragma once
+
+#include <string>
+
+#include "penstock/status.hpp"
+
+namespace penstock {
+
+// The canonical path. Invalid, with a sentence that says what to do: the parent does not exist, it
+// is not a directory, everybody may write to it (so anybody could plant files), or this user may
+// not. A directory that is created gets mode 0700.
+Result<std::string> prepare_directory(const std::string& path);
+
+}  // namespace penstock

@@ -1,0 +1,163 @@
+#include "store/keeper.hpp"
+
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "store/clock.hpp"
+
+namespace penstock {
+namespace {
+
+constexpr std::chrono::seconds kTick{1};
+constexpr std::chrono::seconds kDeadPeriod{10};
+constexpr std::chrono::seconds kNoGrowth{60};
+constexpr uint32_t kBatch = 64;    // copies removed in one transaction
+constexpr size_t kMaxHits = 4096;  // stamps that wait
+constexpr uint64_t kIndexFullPercent = 95;
+
+}  // namespace
+
+Keeper::Keeper(StoreParts& parts, uint64_t min_free_bytes)
+    : parts_{parts},
+      index_{*parts.index},
+      min_free_bytes_{min_free_bytes},
+      no_growth_until_(parts.pools.size()),
+      tail_scanned_(parts.pools.size(), UINT64_MAX) {}
+
+uint64_t Keeper::target() const noexcept {
+  return free_target(parts_.plan.blocks, copy_blocks_);
+}
+
+uint64_t Keeper::total_blocks() const noexcept {
+  uint64_t blocks = 0;
+  for (const PoolRow& pool : index_.pools()) blocks += pool.blocks;
+  return blocks;
+}
+
+std::chrono::milliseconds Keeper::step() {
+  if (Clock::now() >= tick_due_) {
+    tick_due_ = Clock::now() + kTick;
+    tick();
+  }
+  const bool more = sweep() || shrink() || keep_room() || keep_index();
+  return more ? std::chrono::milliseconds{0} : std::chrono::milliseconds{kTick};
+}
+
+void Keeper::tick() {
+  evicted_all_ = false;
+  flush_stamps();
+  release_pending();
+  if (Clock::now() >= dead_due_) {
+    dead_due_ = Clock::now() + kDeadPeriod;
+    index_.reclaim([&](uint32_t process) { return !parts_.lock->is_alive(process); });
+  }
+  index_.refresh();  // what other processes did
+  if (auto plan = plan_now(index_, parts_.directories.front())) parts_.plan = *plan;
+  // Idle since the last tick: the log is copied and emptied while nobody waits.
+  const uint64_t wal = index_.wal_bytes();
+  if (wal != 0 && wal == writes_seen_) index_.checkpoint(true);
+  writes_seen_ = wal;
+}
+
+void Keeper::finish() {
+  flush_stamps();
+  release_pending();
+}
+
+void Keeper::note_hit(int64_t id) {
+  hits_.insert(id);
+  if (hits_.size() >= kMaxHits) flush_stamps();
+}
+
+void Keeper::flush_stamps() {
+  if (hits_.empty()) return;
+  const std::vector<int64_t> ids{hits_.begin(), hits_.end()};
+  index_.stamp(ids, now_ms());  // if it fails these hits are forgotten: age is all they change
+  hits_.clear();
+}
+
+void Keeper::release_later(std::vector<Extent> extents) {
+  releases_.insert(releases_.end(), extents.begin(), extents.end());
+}
+
+void Keeper::release_pending() {
+  if (!releases_.empty() && index_.release(parts_.process, releases_) == Status::Ok)
+    releases_.clear();
+}
+
+bool Keeper::make_room(uint64_t blocks) {
+  release_pending();
+  if (index_.usable_free() < blocks)
+    index_.reclaim([&](uint32_t process) { return !parts_.lock->is_alive(process); });
+  while (index_.usable_free() < blocks && grow(blocks - index_.usable_free())) {
+  }
+  for (uint32_t removed = 1; removed > 0 && index_.usable_free() < blocks;)
+    if (index_.evict(blocks, kBatch, removed) != Status::Ok) break;
+  return index_.usable_free() >= blocks;
+}
+
+// A piece at a time, so that lookups get their turn: a step of growth or a batch of leaves.
+bool Keeper::keep_room() {
+  const uint64_t free = index_.usable_free();
+  if (free >= target()) return false;
+  if (grow(target() - free)) return true;
+  if (evicted_all_) return false;
+  uint32_t removed = 0;
+  // A little more than the target, or every save would evict one copy.
+  const Status status = index_.evict(target() + target() / 4, kBatch, removed);
+  evicted_all_ = status != Status::Ok || removed == 0;
+  return !evicted_all_;
+}
+
+// Evicts for the index's own bound, should its rows be larger than planned.
+bool Keeper::keep_index() {
+  if (evicted_all_) return false;
+  if (index_.used_bytes() < parts_.plan.database_bytes / 100 * kIndexFullPercent) return false;
+  uint32_t removed = 0;
+  evicted_all_ = index_.evict(UINT64_MAX, kBatch, removed) != Status::Ok || removed == 0;
+  return !evicted_all_;
+}
+
+bool Keeper::sweep() {
+  if (!sweeping_) return false;
+  uint32_t removed = 0;
+  const Status status = index_.sweep(kBatch, removed);
+  if (status == Status::Ok && removed == 0) sweeping_ = false;
+  return status == Status::Ok && sweeping_;
+}
+
+bool Keeper::grow(uint64_t wanted) {
+  const uint64_t step = std::max(wanted, growth_step(parts_.plan.blocks));
+  const PoolRow* chosen = nullptr;
+  for (const PoolRow& row : index_.pools()) {
+    const bool can = row.id < parts_.pools.size() && parts_.pools[row.id].pool &&
+                     row.keep == row.blocks && Clock::now() >= no_growth_until_[row.id];
+    if (can && (!chosen || row.blocks < chosen->blocks)) chosen = &row;
+  }
+  if (!chosen || total_blocks() >= parts_.plan.blocks) return false;
+  const uint32_t id = chosen->id;
+  uint64_t added = 0;
+  const Status status = index_.extend(id, [&](const PoolRow& row) {
+    added = allocate(*parts_.pools[id].pool, row, step);
+    return added;
+  });
+  if (status == Status::Ok && added > 0) return true;
+  if (total_blocks() < parts_.plan.blocks) {
+    ++counters_.growth_failures;
+    no_growth_until_[id] = Clock::now() + kNoGrowth;
+  }
+  return false;
+}
+
+// Inside the transaction: the rows of all pools are as every process sees them.
+uint64_t Keeper::allocate(Pool& pool, const PoolRow& row, uint64_t wanted) {
+  const uint64_t total = total_blocks();
+  if (total >= parts_.plan.blocks) return 0;
+  const uint64_t available = file_system_space(row.directory).available;
+  const uint64_t spare = available > min_free_bytes_ ? available - min_free_bytes_ : 0;
+  const uint64_t count = std::min({wanted, parts_.plan.blocks - total, spare / parts_.block_size});
+  if (count == 0) return 0;
+  return pool.grow(row.blocks, count) == Status::Ok ? count : 0;
+}
+
+}  // namespace penstock

@@ -1,0 +1,77 @@
+// Keeper: keeps a store in order, a small piece at a time: room ahead of need (grow, then evict),
+// stamps, dead processes' reservations, shrinking, checkpoints. Index thread only.
+//
+// Each process of a store has one; what they do meets in the index's transactions, so that two that
+// see the same need do not fill it twice. Nothing here fails: what did not work now is tried again
+// later, and counted.
+#pragma once
+
+#include <chrono>
+#include <unordered_set>
+#include <vector>
+
+#include "store/store_parts.hpp"
+
+namespace penstock {
+
+struct KeeperCounters {
+  uint64_t growth_failures = 0;  // ENOSPC, or min_free reached
+  uint64_t shrink_drops = 0;     // copies that lay beyond a smaller pool's end
+};
+
+class Keeper {
+ public:
+  Keeper(StoreParts& parts, uint64_t min_free_bytes);
+
+  // Now, for a save that found no room. True: `blocks` are free.
+  bool make_room(uint64_t blocks);
+  // One piece of upkeep; how long the next can wait.
+  std::chrono::milliseconds step();
+  // At the end: what is pending.
+  void finish();
+
+  bool is_low() const noexcept { return index_.usable_free() < target(); }
+  void note_hit(int64_t id);
+  void note_copy(uint64_t blocks) noexcept { copy_blocks_ = blocks; }
+  void release_later(std::vector<Extent> extents);  // blocks whose release has to be tried again
+  void sweep_soon() noexcept { sweeping_ = true; }
+  const KeeperCounters& counters() const noexcept { return counters_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void tick();
+  bool keep_room();  // each of these: true: there is more to do at once
+  bool keep_index();
+  bool sweep();
+  bool shrink();
+  bool grow(uint64_t wanted);
+  uint64_t allocate(Pool& pool, const PoolRow& row, uint64_t wanted);
+  void begin_shrinking();
+  bool scan_tail();
+  void truncate_pools();
+  void flush_stamps();
+  void release_pending();
+  uint64_t target() const noexcept;
+  uint64_t total_blocks() const noexcept;
+  bool is_shrinking() const noexcept;
+
+  StoreParts& parts_;
+  Index& index_;
+  uint64_t min_free_bytes_;
+  KeeperCounters counters_;
+  uint64_t copy_blocks_ = 1;  // of the usual copy: the last one that was asked for
+  std::unordered_set<int64_t> hits_;
+  std::vector<Extent> releases_;
+  std::vector<Clock::time_point> no_growth_until_;  // by pool
+  Clock::time_point tick_due_{};
+  Clock::time_point dead_due_{};
+  uint64_t writes_seen_ = 0;
+  bool sweeping_ = true;                // the last process may have been killed in the middle
+  bool evicted_all_ = false;            // until the next tick
+  std::vector<uint64_t> tail_scanned_;  // by pool: the keep that no copy reaches beyond any more
+  std::vector<uint64_t> tail_keep_;     // by pool: what the pass under way looks for
+  int64_t tail_cursor_ = 0;
+};
+
+}  // namespace penstock

@@ -1,0 +1,198 @@
+#include "store/store_core.hpp"
+
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "base/sizes.hpp"
+#include "store/clock.hpp"
+#include "store/store_files.hpp"
+
+namespace penstock {
+namespace {
+
+// Copies of one call that are committed in one transaction: it bounds how far the WAL can pass its
+// limit, and for how long other processes wait.
+constexpr size_t kCommitBatch = 128;
+
+}  // namespace
+
+StoreCore::StoreCore(const StoreOptions& options, StoreParts parts)
+    : options_{options}, parts_{std::move(parts)} {
+  write_limit_ = options_.max_write_bytes_per_day < 0
+                     ? capacity_of(parts_.directories)
+                     : static_cast<uint64_t>(options_.max_write_bytes_per_day);
+  if (parts_.index)
+    keeper_.emplace(parts_, options_.min_free_bytes);
+  else
+    failure_ = parts_.damage;
+  measure_files();
+  publish();
+}
+
+StoreCore::~StoreCore() {
+  if (works()) keeper_->finish();
+}
+
+// An index that is damaged stays unused, however the damage was met.
+void StoreCore::check_health() {
+  if (!works()) return;
+  const Index& index = *parts_.index;
+  const StoreFiles files{parts_.directories.front()};
+  if (index.is_corrupt()) {
+    failure_ = index.last_error();
+    files.note_damage(failure_);
+    log(LogLevel::Error,
+        "the index is damaged, nothing is found or saved any more; the next "
+        "process that opens the store alone begins a new one: " +
+            failure_);
+  } else if (index.counters().corrupt_copies != corrupt_seen_) {
+    // Single rows that make no sense: they are misses, and the index is not to be trusted for long.
+    if (corrupt_seen_ == 0) files.note_damage("rows of copies contradict the pools");
+    corrupt_.add(index.counters().corrupt_copies - corrupt_seen_);
+    corrupt_seen_ = index.counters().corrupt_copies;
+  }
+}
+
+Result<NamespaceId> StoreCore::open_namespace(const NamespaceSpec& spec) {
+  if (!works()) return NamespaceId{0};  // a namespace in which nothing is ever found
+  auto id = parts_.index->open_namespace(spec, now_ms());
+  check_health();
+  if (!works()) return NamespaceId{0};
+  return id;
+}
+
+uint32_t StoreCore::lookup(NamespaceId ns, std::span<const Key> chain,
+                           std::span<const GroupNeed> groups) {
+  const auto start = std::chrono::steady_clock::now();
+  const uint32_t found = works() && ns > 0 ? parts_.index->lookup(ns, chain, groups) : 0;
+  lookups_.add();
+  lookup_ns_.add(static_cast<uint64_t>(
+      std::chrono::nanoseconds{std::chrono::steady_clock::now() - start}.count()));
+  check_health();
+  return found;
+}
+
+std::vector<CopyRecord> StoreCore::find(NamespaceId ns, std::span<const CopyName> names) {
+  if (!works() || ns <= 0) return std::vector<CopyRecord>(names.size());
+  std::vector<CopyRecord> records = parts_.index->find(ns, names);
+  // The deepest copy of each group and shard stands for all those above it.
+  std::map<std::pair<uint32_t, uint32_t>, int64_t> deepest;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (records[i].status == Status::Ok) deepest[{names[i].group, names[i].shard}] = records[i].id;
+  }
+  for (const auto& [tree, id] : deepest) keeper_->note_hit(id);
+  check_health();
+  return records;
+}
+
+uint64_t StoreCore::usable_blocks() const noexcept {
+  uint64_t blocks = 0;
+  for (const PoolRow& row : parts_.index->pools())
+    if (!parts_.index->is_usable(row.id)) blocks += row.blocks;
+  return parts_.plan.blocks > blocks ? parts_.plan.blocks - blocks : 0;
+}
+
+std::vector<Reservation> StoreCore::reserve(NamespaceId ns, std::span<const Wish> wishes) {
+  std::vector<Reservation> answers(wishes.size(), Reservation{Status::NoSpace, {}});
+  if (!works() || ns <= 0) return answers;
+  Index& index = *parts_.index;
+  const WriteLimit limit{day_of(now_ms()), write_limit_};
+  if (!wishes.empty()) keeper_->note_copy(div_up(wishes.front().length, block_size()));
+  index.reserve(ns, parts_.process, wishes, limit, answers);
+
+  // Those that found no room: make some and ask once more; but nothing is evicted for a copy that
+  // is larger than the store.
+  std::vector<Wish> again;
+  std::vector<size_t> places;
+  uint64_t missing = 0;
+  for (size_t i = 0; i < wishes.size(); ++i) {
+    const uint64_t blocks = div_up(wishes[i].length, block_size());
+    if (answers[i].status != Status::NoSpace || blocks > usable_blocks() / 2) continue;
+    again.push_back(wishes[i]);
+    places.push_back(i);
+    missing += blocks;
+  }
+  if (!again.empty() && !index.is_corrupt()) {
+    keeper_->make_room(std::min(missing, usable_blocks() / 2));
+    std::vector<Reservation> second;
+    index.reserve(ns, parts_.process, again, limit, second);
+    for (size_t i = 0; i < second.size(); ++i) answers[places[i]] = std::move(second[i]);
+  }
+  for (const Reservation& answer : answers) no_space_.add(answer.status == Status::NoSpace);
+  check_health();
+  publish();
+  return answers;
+}
+
+std::vector<Status> StoreCore::commit(NamespaceId ns, std::span<const CopyInsert> copies) {
+  std::vector<Status> statuses;
+  statuses.reserve(copies.size());
+  while (!copies.empty()) {
+    const auto batch = copies.first(std::min(copies.size(), kCommitBatch));
+    copies = copies.subspan(batch.size());
+    std::vector<Status> part(batch.size(), Status::Rejected);
+    Status status = Status::Rejected;
+    if (works() && ns > 0) status = parts_.index->commit(ns, parts_.process, batch, now_ms(), part);
+    // A transaction that failed has given nothing back.
+    if (status != Status::Ok && keeper_)
+      for (const CopyInsert& copy : batch) keeper_->release_later(copy.extents);
+    statuses.insert(statuses.end(), part.begin(), part.end());
+    check_health();
+  }
+  publish();
+  return statuses;
+}
+
+void StoreCore::release(std::vector<Extent> extents) {
+  if (!works()) return;
+  if (parts_.index->release(parts_.process, extents) != Status::Ok)
+    keeper_->release_later(std::move(extents));
+  check_health();
+  publish();
+}
+
+Status StoreCore::damaged(NamespaceId ns, const CopyName& name, int64_t record_id) {
+  if (!works() || ns <= 0) return Status::NotFound;
+  const std::vector<CopyRecord> now = parts_.index->find(ns, std::span{&name, 1});
+  // An id is never used again: another one, or none, means that the blocks were given to somebody
+  // else while they were being read.
+  Status answer = Status::NotFound;
+  if (now.front().status == Status::Ok && now.front().id == record_id) {
+    answer = Status::Corrupt;
+    corrupt_.add();
+    parts_.index->bury(std::span{&record_id, 1});
+    keeper_->sweep_soon();
+  }
+  check_health();
+  return answer;
+}
+
+std::chrono::milliseconds StoreCore::upkeep() {
+  std::chrono::milliseconds pause{1000};
+  if (works()) {
+    pause = keeper_->step();
+    check_health();
+  }
+  measure_files();
+  publish();
+  return pause;
+}
+
+int StoreCore::pool_fd(uint32_t pool) const noexcept {
+  if (pool >= parts_.pools.size() || !parts_.pools[pool].pool) return -1;
+  return parts_.pools[pool].pool->fd();
+}
+
+void StoreCore::mark_written(uint32_t pool, uint64_t bytes) noexcept {
+  written_.add(bytes);
+  if (pool < dirty_.size()) dirty_[pool].store(true, std::memory_order_release);
+}
+
+std::vector<uint32_t> StoreCore::take_dirty_pools() {
+  std::vector<uint32_t> pools;
+  for (uint32_t pool = 0; pool < pool_count(); ++pool)
+    if (dirty_[pool].exchange(false, std::memory_order_acq_rel)) pools.push_back(pool);
+  return pools;
+}
+
+}  // namespace penstock

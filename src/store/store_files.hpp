@@ -1,0 +1,27 @@
+// Names of the files in a store's first directory, and the setting aside of a damaged index.
+#pragma once
+
+#include <string>
+
+#include "penstock/status.hpp"
+
+namespace penstock {
+
+struct StoreFiles {
+  explicit StoreFiles(const std::string& directory);
+
+  std::string index;        // SQLite's; nothing but SQLite may open it, or its locks are lost
+  std::string wal;          // SQLite's
+  std::string shared;       // SQLite's
+  std::string lock;         // of LockFile
+  std::string set_aside;    // the last damaged index, for whoever wants to look at it
+  std::string damage_note;  // there: a running process found the index damaged; says what it saw
+
+  // Leaves the note for the next process that opens the store alone. Best effort.
+  void note_damage(const std::string& reason) const noexcept;
+  bool has_damage_note() const noexcept;
+  // Renames the index and removes what belongs to it. Requires: no process uses it.
+  Result<void> put_index_aside() const;
+};
+
+}  // namespace penstock

@@ -1,0 +1,167 @@
+#include "store/store_parts.hpp"
+
+#include <algorithm>
+
+#include "base/checksum.hpp"
+#include "base/log.hpp"
+#include "base/sizes.hpp"
+#include "store/directory.hpp"
+#include "store/pool_setup.hpp"
+#include "store/store_files.hpp"
+
+namespace penstock {
+namespace {
+
+Result<void> check(const StoreOptions& options) {
+  if (options.directories.empty()) return Error{Status::Invalid, "no cache directory is given"};
+  if (options.directories.size() > kMaxPools) {
+    return Error{Status::Invalid,
+                 "more than " + std::to_string(kMaxPools) + " cache directories are given"};
+  }
+  if (options.block_size < kSector || options.block_size > kMaxBlock ||
+      options.block_size % kSector != 0) {
+    return Error{Status::Invalid, "block_size " + std::to_string(options.block_size) +
+                                      " is not a multiple of 4096 from 4096 to " +
+                                      std::to_string(kMaxBlock)};
+  }
+  const auto pools = static_cast<uint32_t>(options.directories.size());
+  if (auto plan = plan_space(options.max_bytes, options.block_size, pools, 0, 0); !plan)
+    return plan.take_error();
+  return {};
+}
+
+// The row that a new index begins with. Pools that are left of an index that is gone are known
+// again by the store's uuid.
+MetaRow new_meta(const StoreOptions& options, const std::string& directory) {
+  MetaRow meta;
+  const auto left = Pool::inspect(directory);
+  meta.store = left ? left->store : random_uuid();
+  meta.block_size = options.block_size;
+  meta.max_bytes = options.max_bytes;
+  return meta;
+}
+
+// Whether the index is gone although its pool is there.
+bool is_index_lost(const StoreFiles& files, const std::string& directory) {
+  return file_size(files.index) == 0 && Pool::inspect(directory).status() == Status::Ok;
+}
+
+Result<void> try_open(const StoreOptions& options, StoreParts& parts) {
+  const std::string& home = parts.directories.front();
+  const StoreFiles files{home};
+  if (files.has_damage_note())
+    return Error{Status::Corrupt, "index " + files.index + " was found damaged while in use"};
+  if (is_index_lost(files, home))
+    return Error{Status::Corrupt, "index " + files.index + " is missing or empty"};
+  auto index = Index::open({files.index, "", new_meta(options, home)}, *parts.lock);
+  if (!index) return index.take_error();
+  parts.index = std::move(*index);
+  parts.pools.clear();
+  if (auto done = set_up_pools(parts); !done) {
+    parts.index.reset();
+    return done.take_error();
+  }
+  return {};
+}
+
+// Requires: `parts.index` was found damaged and is closed.
+Result<void> replace_index(const StoreOptions& options, StoreParts& parts) {
+  const StoreFiles files{parts.directories.front()};
+  parts.lock->leave_users();
+  const bool alone = parts.lock->own_users() == Status::Ok;
+  if (!alone && parts.lock->share_users() != Status::Ok)
+    return Error{Status::Busy, "another process replaces the index " + files.index};
+  // Another process may have replaced it before we got the lock.
+  Result<void> opened = try_open(options, parts);
+  if (alone && opened.status() == Status::Corrupt) {
+    log(LogLevel::Warning,
+        parts.damage + "; it is set aside as " + files.set_aside + " and the cache begins empty");
+    if (auto done = files.put_index_aside(); !done) return done.take_error();
+    opened = try_open(options, parts);
+  }
+  if (alone) parts.lock->share_users();
+  if (!alone && opened.status() == Status::Corrupt) {
+    log(LogLevel::Warning, parts.damage +
+                               ", and another process uses it: nothing is found or saved until "
+                               "the store is opened with no other process using it");
+    return {};
+  }
+  return opened;
+}
+
+// A store has one size; only who uses it alone may change it.
+Result<void> agree_on_size(const StoreOptions& options, StoreParts& parts) {
+  Index& index = *parts.index;
+  if (index.meta().max_bytes == options.max_bytes) return {};
+  const bool alone = parts.lock->own_users(std::chrono::milliseconds{0}) == Status::Ok;
+  Status status = Status::Ok;
+  if (alone) {
+    status = index.set_max_bytes(options.max_bytes);
+    parts.lock->share_users();
+  } else {
+    log(LogLevel::Warning, "another process uses " + parts.directories.front() +
+                               " with a size of " + std::to_string(index.meta().max_bytes) +
+                               " bytes, which therefore holds here too");
+  }
+  if (status != Status::Ok) return Error{status, index.last_error()};
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> prepare_directories(const StoreOptions& options) {
+  if (auto done = check(options); !done) return done.take_error();
+  std::vector<std::string> directories;
+  for (const std::string& given : options.directories) {
+    auto path = prepare_directory(given);
+    if (!path && directories.empty()) return path.take_error();
+    std::string chosen = path ? *path : given;
+    if (std::find(directories.begin(), directories.end(), chosen) != directories.end())
+      return Error{Status::Invalid, "cache directory " + given + " is given twice"};
+    directories.push_back(std::move(chosen));
+  }
+  return directories;
+}
+
+Result<SpacePlan> plan_now(Index& index, const std::string& directory) {
+  return plan_space(index.meta().max_bytes, index.meta().block_size,
+                    static_cast<uint32_t>(index.pools().size()), index.file_bytes(),
+                    file_size(StoreFiles{directory}.set_aside));
+}
+
+Result<StoreParts> open_store(const StoreOptions& options, std::vector<std::string> directories) {
+  StoreParts parts;
+  parts.directories = std::move(directories);
+  parts.block_size = options.block_size;
+  const StoreFiles files{parts.directories.front()};
+  auto lock = LockFile::open(files.lock);
+  if (!lock) return lock.take_error();
+  parts.lock = std::move(*lock);
+  if (parts.lock->share_users() != Status::Ok)
+    return Error{Status::Busy, "another process replaces the index " + files.index};
+  auto process = parts.lock->claim_process();
+  if (!process) return process.take_error();
+  parts.process = *process;
+
+  Result<void> opened = try_open(options, parts);
+  if (opened.status() == Status::Corrupt) {
+    parts.damage = opened.error().message;
+    opened = replace_index(options, parts);
+  }
+  if (!opened) return opened.take_error();
+  if (!parts.index) return parts;
+
+  if (auto done = agree_on_size(options, parts); !done) return done.take_error();
+  parts.block_size = parts.index->meta().block_size;
+  auto plan = plan_now(*parts.index, parts.directories.front());
+  if (!plan) return plan.take_error();
+  parts.plan = *plan;
+  parts.index->set_limits({plan->database_bytes, plan->checkpoint_bytes, plan->wal_bytes});
+  // What the last process in our place had reserved, and other dead ones.
+  const Status reclaimed = parts.index->reclaim(
+      [&](uint32_t other) { return other == parts.process || !parts.lock->is_alive(other); });
+  if (reclaimed != Status::Ok) log(LogLevel::Warning, parts.index->last_error());
+  return parts;
+}
+
+}  // namespace penstock
