@@ -1,0 +1,356 @@
+"""The scheduler half: decides what is loaded and saved. Called by the engine's loop only.
+
+It never waits for a drive: a lookup is waited for at most 1 ms a step, then the answer is "ask
+again", and after a deadline "nothing". Matching has no side effects; a load begins when vLLM has
+allocated its blocks.
+
+The fence. Nothing is ever held for a save: blocks may be freed while the worker still has to read
+them. A row can only be overwritten after it was allocated again, and every allocation passes
+through here, so the ids of new blocks go to the workers, which let go of those rows before the
+step begins. Preemption, sliding windows, ends and aborts are all covered by that one rule.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vllm.logger import init_logger
+
+from penstock import _core
+from penstock.vllm import namespace
+from penstock.vllm.inflight import InFlight
+from penstock.vllm.layout import NULL_BLOCK, Plan
+from penstock.vllm.messages import (
+    Handshake,
+    Load,
+    LoadFailure,
+    Save,
+    StepMetadata,
+    WorkerReport,
+    fill_load,
+    fill_save,
+)
+
+if TYPE_CHECKING:
+    from vllm.v1.core.sched.output import SchedulerOutput
+    from vllm.v1.outputs import KVConnectorOutput
+    from vllm.v1.request import Request
+
+logger = init_logger("vllm.penstock")  # vLLM configures loggers under its own name
+
+_LOOKUP_WAIT_US = 1000  # spent once a step, on the first answer that is not there
+_LOOKUP_DEADLINE = 0.1  # seconds; later, the answer is "nothing"
+_ANSWER_LIFE = 5.0  # seconds that an answer is believed while a request waits to be admitted
+_PAUSE = 30.0  # seconds without loads after a drive was stuck or failed
+_PAUSING = ("timeout", "io")
+
+
+@dataclass
+class _Request:
+    """What is known about a request of vLLM's."""
+
+    request: Request
+    may_load: bool
+    may_save: bool = True
+    chain: list[bytes] = field(default_factory=list)  # keys of its full chunks
+    lookup: Any = None
+    asked_at: float = 0.0
+    asked_preemptions: int = 0
+    found: int | None = None  # chunks, from the first on, that are in the store
+    offer: int = 0  # tokens that were computed when the last offer was made
+    saved: int = 0  # chunks, from the first on, that are in the store or handed to the worker
+    tables: tuple[list[int], ...] = ()  # own block tables, for vLLM before 0.32
+
+    def extend_chain(self, plan: Plan) -> list[bytes]:
+        hashes, step = self.request.block_hashes, plan.hashes_per_chunk
+        for chunk in range(len(self.chain), len(hashes) // step):
+            self.chain.append(bytes(hashes[(chunk + 1) * step - 1]))
+        return self.chain
+
+
+class SchedulerHalf:
+    def __init__(self, vllm_config: Any, config: Any, plan: Plan, shards: int) -> None:
+        self._vllm_config = vllm_config
+        self._config = config
+        self._plan = plan
+        self._shards = shards
+        self._engine = _core.Engine.open(config, [])
+        self._inflight = InFlight(int(config.max_load_gb_in_flight * 1e9), config.load_deadline_s)
+        self._requests: dict[str, _Request] = {}
+        self._needs = [(i, shards, g.window_chunks) for i, g in enumerate(plan.groups)]
+        self._handshake: Handshake | None = None
+        self._model: str | None = None
+        self._namespace: int | None = None
+        self._digest, self._description = b"", ""
+        self._epoch = "0"
+        self._idle = False  # for good; the reason has been logged
+        self._paused_until = 0.0
+        self._waited = False  # in this step
+        self._step = StepMetadata()
+        self._exact_tail_only = plan.has_mla and _is_cpu()
+
+    # -- start -----------------------------------------------------------------------------------
+
+    def set_handshake(self, by_rank: dict[tuple[int, int], Handshake]) -> None:
+        layouts = {handshake.layout for handshake in by_rank.values()}
+        if len(layouts) != 1:
+            self._go_idle("the ranks have different KV layouts")
+            return
+        self._handshake = next(iter(by_rank.values()))
+        try:
+            self._model = namespace.model_digest(self._vllm_config.model_config)
+        except (namespace.NoNamespace, OSError) as error:
+            self._go_idle(str(error))
+
+    def reset_cache(self) -> bool:
+        """Starts a new epoch: what was saved before is not found again by this engine."""
+        self._epoch = uuid.uuid4().hex
+        self._namespace = None
+        for state in self._requests.values():
+            state.found, state.lookup, state.may_save = 0, None, False
+        return True
+
+    def shutdown(self) -> None:
+        self._engine.close()
+
+    def _go_idle(self, reason: str) -> None:
+        if not self._idle:
+            logger.warning("penstock: nothing is saved or restored: %s", reason)
+        self._idle = True
+
+    def _open_namespace(self, block_hash: bytes) -> bool:
+        """Completes the namespace at the first request that has a block hash."""
+        if self._namespace is not None:
+            return True
+        if self._idle or time.monotonic() < self._paused_until:
+            return False
+        if self._handshake is None or self._model is None:
+            self._go_idle("the worker has not described its KV memory")
+            return False
+        try:
+            hashes = namespace.hash_identity(self._vllm_config, block_hash)
+            description = namespace.describe(
+                self._vllm_config,
+                self._model,
+                self._handshake.layout,
+                self._plan.chunk,
+                hashes,
+                self._epoch,
+            )
+            digest, text = namespace.digest_of(description)
+            self._namespace = self._engine.open_namespace(digest, text)
+        except namespace.NoNamespace as error:
+            self._go_idle(str(error))
+            return False
+        except _core.PenstockError as error:
+            logger.warning("penstock: the store does not answer: %s", error)
+            self._pause()
+            return False
+        self._digest, self._description = digest, text
+        return True
+
+    # -- matching --------------------------------------------------------------------------------
+
+    def on_new_request(self, request: Request) -> None:
+        # A LoRA adapter's name is in the hash, its weights are not. A resumable session may
+        # replace tokens that are computed already.
+        if self._idle or request.lora_request is not None or request.resumable:
+            return
+        state = _Request(request, may_load=not request.skip_reading_prefix_cache)
+        self._requests[request.request_id] = state
+        if state.may_load:
+            self._ask(state)
+
+    def matched(self, request: Request, computed: int) -> tuple[int | None, bool]:
+        """Tokens beyond `computed` that can be loaded; None: ask again."""
+        state = self._requests.get(request.request_id)
+        if state is None or not state.may_load or time.monotonic() < self._paused_until:
+            return 0, False
+        found = self._found(state)
+        if found is None:
+            return None, False
+        tokens = min(found, self._longest_hit(request)) * self._plan.chunk - computed
+        if tokens <= 0 or self._breaks_tail(request, computed + tokens):
+            return 0, False
+        first = computed // self._plan.chunk
+        if self._inflight.is_loading(state.chain[first]):
+            return None, False
+        if not self._inflight.has_room(self._load_bytes(computed, computed + tokens)):
+            return None, False
+        state.offer = computed
+        return tokens, self._config.use_async
+
+    def _longest_hit(self, request: Request) -> int:
+        return (request.num_tokens - 1) // self._plan.chunk  # one token is always computed
+
+    def _breaks_tail(self, request: Request, hit: int) -> bool:
+        # MLA on vLLM's CPU backend computes wrong values for two or more tokens over a loaded
+        # context; vLLM switches prefix caching off there, and a hit of ours would get round that.
+        return self._exact_tail_only and request.num_tokens - hit != 1
+
+    def _load_bytes(self, begin: int, end: int) -> int:
+        assert self._handshake is not None
+        chunks = -(-end // self._plan.chunk) - begin // self._plan.chunk
+        return chunks * sum(self._handshake.copy_bytes) * self._shards
+
+    def _ask(self, state: _Request) -> None:
+        chain = state.extend_chain(self._plan)[: self._longest_hit(state.request)]
+        state.asked_at = time.monotonic()
+        state.asked_preemptions = state.request.num_preemptions
+        state.lookup = None
+        if not chain or not self._open_namespace(chain[0]):
+            state.found = 0
+            return
+        state.found = None
+        state.lookup = self._engine.lookup(self._namespace, b"".join(chain), self._needs)
+
+    def _found(self, state: _Request) -> int | None:
+        age = time.monotonic() - state.asked_at
+        preempted = state.asked_preemptions != state.request.num_preemptions
+        if preempted or (state.found is not None and age > _ANSWER_LIFE):
+            self._ask(state)
+        if state.found is None:
+            state.found = state.lookup.wait(0 if self._waited else _LOOKUP_WAIT_US)
+            self._waited = True
+            if state.found is None and time.monotonic() - state.asked_at > _LOOKUP_DEADLINE:
+                state.found = 0
+            if state.found is not None:
+                state.lookup = None
+                state.saved = state.found
+        return state.found
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def allocated(self, request: Request, tables: Sequence[Sequence[int]], tokens: int) -> None:
+        """vLLM has allocated blocks for `tokens` that were offered."""
+        state = self._requests.get(request.request_id)
+        if tokens <= 0 or state is None:
+            return
+        load = Load(
+            request.request_id,
+            begin=state.offer,
+            end=state.offer + tokens,
+            is_async=self._config.use_async,
+        )
+        fill_load(load, self._plan, state.chain, tables)
+        self._note_allocated(tables, load.begin)
+        self._step.loads.append(load)
+        chunks = state.chain[load.begin // self._plan.chunk : -(-load.end // self._plan.chunk)]
+        if load.is_async:  # a synchronous one is over before anybody asks again
+            size = self._load_bytes(load.begin, load.end)
+            self._inflight.start(request.request_id, tuple(chunks), size)
+
+    def build_step(self, output: SchedulerOutput) -> StepMetadata:
+        """The worker's part of a step. Begins a new one."""
+        for new in output.scheduled_new_reqs:
+            self._note_allocated(new.block_ids, new.num_computed_tokens)
+            self._keep_tables(new.req_id, new.block_ids, fresh=True)
+            self._save(output, new.req_id, new.num_computed_tokens)
+        cached = output.scheduled_cached_reqs
+        for i, request_id in enumerate(cached.req_ids):
+            computed, blocks = cached.num_computed_tokens[i], cached.new_block_ids[i]
+            resumed = request_id in cached.resumed_req_ids
+            if blocks is not None:
+                self._note_allocated(blocks, computed if resumed else 0)
+                self._keep_tables(request_id, blocks, fresh=resumed)
+            self._save(output, request_id, computed)
+        step, self._step = self._step, StepMetadata()
+        step.namespace, step.description = self._digest, self._description
+        self._description = ""
+        self._waited = False
+        return step
+
+    def _note_allocated(self, tables: Sequence[Sequence[int]], computed: int) -> None:
+        """Blocks from position `computed` on may be written now; those before it are hits."""
+        for group, table in zip(self._plan.groups, tables, strict=True):
+            first = computed // group.block_size
+            self._step.allocated.extend(b for b in table[first:] if b != NULL_BLOCK)
+
+    def _keep_tables(self, request_id: str, tables: Sequence[Sequence[int]], fresh: bool) -> None:
+        state = self._requests.get(request_id)
+        if state is None:
+            return
+        if fresh or not state.tables:
+            state.tables = tuple(list(table) for table in tables)
+        else:
+            for own, new in zip(state.tables, tables, strict=True):
+                own.extend(new)
+
+    def _save(self, output: SchedulerOutput, request_id: str, computed: int) -> None:
+        """Hands over the chunks that are complete once this step has run."""
+        state = self._requests.get(request_id)
+        if state is None or not state.may_save:
+            return
+        request = state.request
+        # Drafts and placeholders lie beyond num_tokens; a chunk is complete without them only.
+        known = min(computed + output.num_scheduled_tokens[request_id], request.num_tokens)
+        if not self._config.save_decode_cache:
+            known = min(known, request.num_prompt_tokens)
+        chain = state.extend_chain(self._plan)
+        ready = min(known // self._plan.chunk, len(chain))
+        if ready <= state.saved or not self._open_namespace(chain[0]):
+            return
+        tables = self._tables(output, state)
+        save = Save(request_id, first_key=int.from_bytes(chain[0][:8], "big"))
+        for chunk in range(state.saved, ready):
+            if not fill_save(save, self._plan, chain, tables, chunk):
+                state.may_save = False  # what follows would stand without its parent
+                break
+        state.saved = ready
+        if save.groups:
+            self._step.saves.append(save)
+
+    def _tables(self, output: SchedulerOutput, state: _Request) -> Sequence[Sequence[int]]:
+        block_state = getattr(output, "kv_connector_block_state", None)
+        tables = block_state and block_state.get_block_ids(state.request.request_id)
+        return tables if tables is not None else state.tables
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    def take_output(self, output: KVConnectorOutput) -> None:
+        """Comes before the next lookup, so that a failed load is not claimed again."""
+        report = output.kv_connector_worker_meta
+        if isinstance(report, WorkerReport):
+            for request_id, failure in report.failures.items():
+                if self._config.use_async:  # the other ranks may still be loading
+                    self._inflight.fail(request_id, failure)
+                else:
+                    self._load_failed(request_id, failure)
+        for request_id in output.finished_recving or ():
+            failure = self._inflight.end(request_id)
+            if failure is not None:
+                self._load_failed(request_id, failure)
+
+    def finished(self, request: Request) -> None:
+        """Nothing is held: see the fence. A load that still runs is ended by its worker."""
+        self._requests.pop(request.request_id, None)
+
+    def _load_failed(self, request_id: str, failure: LoadFailure) -> None:
+        state = self._requests.get(request_id)
+        if state is not None:
+            # vLLM asks again when no block was left; a claim repeated would never end.
+            state.may_load = state.may_save = False
+            self._forget(state, failure)
+        if failure.status in _PAUSING:
+            self._pause()
+
+    def _forget(self, failed: _Request, failure: LoadFailure) -> None:
+        """Cuts the answers of all requests that have the failed chunk in their chain."""
+        key = failed.chain[failure.chunk]
+        for state in self._requests.values():
+            if state.found and state.found > failure.chunk and state.chain[failure.chunk] == key:
+                state.found = failure.chunk
+                state.saved = min(state.saved, failure.chunk)
+
+    def _pause(self) -> None:
+        self._paused_until = time.monotonic() + _PAUSE
+
+
+def _is_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return current_platform.is_cpu()

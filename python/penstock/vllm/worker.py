@@ -1,0 +1,294 @@
+"""The worker half: moves KV of one rank between the engine's memory and the store.
+
+Called by the worker's main thread only; the bytes are moved by the core's own thread. An
+asynchronous load is reported exactly once, whatever became of it and of its request. A save is
+submitted after the step that completed its chunks, and forgotten.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vllm.logger import init_logger
+
+from penstock import _core
+from penstock.vllm.layout import NO_ROW, Plan, regions_of_group
+from penstock.vllm.messages import (
+    Handshake,
+    Load,
+    LoadFailure,
+    Save,
+    StepMetadata,
+    Work,
+    WorkerReport,
+)
+from penstock.vllm.namespace import canonical
+from penstock.vllm.stats import PenstockStats
+
+if TYPE_CHECKING:
+    import torch
+
+logger = init_logger("vllm.penstock")
+
+_RETRY = 30.0  # seconds until a store that did not answer is asked again
+_DRAIN = 2.0  # seconds that shutdown waits for saves; vLLM kills the process after 5
+
+
+@dataclass
+class Results:
+    """What a step reports of its loads."""
+
+    received: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+    invalid_blocks: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """This rank's place. Ranks with the same shard hold the same KV."""
+
+    rank: int
+    shard: int
+    replicas: int
+
+    @staticmethod
+    def of(rank: int, replicas: int) -> Rank:
+        return Rank(rank, rank // replicas, replicas)
+
+    def writes(self, save: Save) -> bool:
+        """One of the replicas writes a whole chain."""
+        return save.first_key % self.replicas == self.rank % self.replicas
+
+
+class WorkerHalf:
+    def __init__(self, config: Any, plan: Plan, rank: Rank) -> None:
+        self._config = config
+        self._plan = plan
+        self._rank = rank
+        self._engine: Any = None
+        self._handshake: Handshake | None = None
+        self._layers: dict[str, int] = {}
+        self._namespace: int | None = None
+        self._digest = b""
+        self._description = ""
+        self._retry_at = 0.0
+        self._loads: dict[int, Load] = {}  # by job
+        self._saves: dict[int, Save] = {}
+        self._ended: set[str] = set()  # requests that ended while they were loading
+        self._results = Results()
+        self._report = WorkerReport()
+        self._stats = PenstockStats()
+
+    # -- start and end ---------------------------------------------------------------------------
+
+    def register(self, kv_cache_config: Any, kv_caches: Mapping[str, torch.Tensor]) -> None:
+        layouts, prints, sizes = [], [], []
+        for plan, spec in zip(self._plan.groups, kv_cache_config.kv_cache_groups, strict=True):
+            regions, layers = regions_of_group(self._plan, plan, spec, kv_caches)
+            layouts.append((plan.rows_per_chunk, [region.entry() for region in regions]))
+            sizes.append(plan.rows_per_chunk * sum(region.page_bytes for region in regions))
+            prints.append(
+                {
+                    "kind": plan.kind,
+                    "block_size": plan.block_size,
+                    "window": plan.window,
+                    "layers": layers,
+                }
+            )
+        device = next(iter(kv_caches.values())).device.type
+        if device != "cpu":
+            raise ValueError(f"this build of Penstock moves KV of CPU engines, not of {device}")
+        self._engine = _core.Engine.open(self._config, layouts)
+        self._layers = {
+            name: layer for plan in self._plan.groups for layer, name in enumerate(plan.layer_names)
+        }
+        layout = canonical({"device": device, "isa": _instruction_set(), "groups": prints})
+        self._handshake = Handshake(layout, tuple(sizes))
+        logger.info("penstock: rank %d: %s", self._rank.rank, self._engine.facts())
+
+    @property
+    def handshake(self) -> Handshake | None:
+        return self._handshake
+
+    def shutdown(self) -> None:
+        if self._engine is None:
+            return
+        until = time.monotonic() + _DRAIN
+        while self._saves and time.monotonic() < until:
+            self._engine.wait(max(0.0, until - time.monotonic()))
+            self._reap()
+        self._engine.close()
+        self._engine = None
+
+    # -- a step, in the order of the calls -------------------------------------------------------
+
+    def fence(self, step: StepMetadata) -> None:
+        """Before anything of the step can write: let go of rows that have a new owner."""
+        if step.description:
+            self._namespace, self._digest = None, step.namespace
+            self._description = step.description
+        if step.allocated:
+            rows = step.allocated.tolist()
+            # An id belongs to one group at a time, and groups may share memory: all of them.
+            for group in range(len(self._plan.groups)):
+                self._engine.release_rows(group, rows)
+
+    def start_loads(self, step: StepMetadata) -> None:
+        for load in step.loads:
+            job = self._submit("load", load, self._rank.shard)
+            if job is None:
+                self._end_load(load, load.begin // self._plan.chunk, "busy")
+            else:
+                self._loads[job] = load
+        if not self._config.use_async and not self._config.enable_layerwise:
+            self._settle()
+
+    def wait_for_layer(self, layer_name: str) -> None:
+        """For synchronous loads layer by layer: blocks until this layer's pages are there."""
+        layer = self._layers.get(layer_name)
+        if self._config.use_async or layer is None:
+            return
+        for job in self._loads:
+            self._engine.wait_layer(job, layer, self._config.load_deadline_s)
+
+    def submit_saves(self, step: StepMetadata) -> None:
+        """After the forward pass."""
+        if not self._config.use_async:
+            self._settle()
+            if self._report.failures:
+                return  # this step computed over KV that is not there
+        for save in step.saves:
+            if not self._rank.writes(save):
+                continue
+            job = self._submit("save", save, self._rank.shard)
+            if job is None:
+                self._stats.add("dropped_chunks", len(save.groups))
+            else:
+                self._saves[job] = save
+
+    def results(self, ended: set[str]) -> Results:
+        """Takes what became known since the last step. `ended`: requests that are over."""
+        for job, load in self._loads.items():
+            if load.request_id in ended:
+                self._ended.add(load.request_id)
+                self._engine.cancel(job)  # its blocks are held until it is reported
+        self._reap()
+        taken, self._results = self._results, Results()
+        return taken
+
+    def take_report(self) -> WorkerReport | None:
+        taken, self._report = self._report, WorkerReport()
+        return taken if taken.failures else None
+
+    def take_stats(self) -> PenstockStats | None:
+        return self._stats.take()
+
+    # -- jobs ------------------------------------------------------------------------------------
+
+    def _submit(self, kind: str, work: Work, shard: int) -> int | None:
+        namespace = self._open_namespace()
+        if namespace is None:
+            return None
+        return self._engine.submit(
+            kind,
+            namespace,
+            shard,
+            bytes(work.keys),
+            bytes(work.parents),
+            work.groups.tolist(),
+            work.rows.tolist(),
+            layerwise=kind == "load"
+            and self._config.enable_layerwise
+            and not self._config.use_async,
+        )
+
+    def _open_namespace(self) -> int | None:
+        if self._namespace is None and time.monotonic() >= self._retry_at:
+            try:
+                self._namespace = self._engine.open_namespace(self._digest, self._description)
+            except _core.PenstockError as error:
+                logger.warning("penstock: the store does not answer: %s", error)
+                self._retry_at = time.monotonic() + _RETRY
+        return self._namespace
+
+    def _settle(self) -> None:
+        """Waits for synchronous loads; the core ends each at its deadline."""
+        while self._loads:
+            self._engine.wait(self._config.load_deadline_s)
+            self._reap()
+
+    def _reap(self) -> None:
+        for result in self._engine.poll():
+            load = self._loads.pop(result.id, None)
+            if load is not None:
+                self._load_done(load, result)
+            elif (save := self._saves.pop(result.id, None)) is not None:
+                self._save_done(save, result)
+
+    def _load_done(self, load: Load, result: Any) -> None:
+        self._stats.add("restored_bytes", result.bytes)
+        self._stats.add("restore_seconds", result.seconds)
+        bad = [
+            (chunk, status)
+            for chunk, status in zip(load.chunks, result.chunk_status, strict=True)
+            if status != "ok"
+        ]
+        first, status = min(bad) if bad else (-(-load.end // self._plan.chunk), "")
+        self._end_load(load, first, status)
+
+    def _end_load(self, load: Load, first_bad: int, status: str) -> None:
+        """Reports a load: once to vLLM, and how it failed to the scheduler half."""
+        # With several groups vLLM can only drop a load as a whole.
+        whole = len(self._plan.groups) > 1
+        good_until = load.end
+        if status:
+            good_until = load.begin if whole else max(load.begin, first_bad * self._plan.chunk)
+        if self._rank.rank == 0:
+            self._stats.add("restored_tokens", good_until - load.begin)
+            self._stats.add("failed_tokens", load.end - good_until)
+            self._stats.add("failed_loads", 1 if status else 0)
+        if load.is_async:
+            self._results.received.add(load.request_id)
+        if load.request_id in self._ended:
+            self._ended.discard(load.request_id)
+            return
+        if not status:
+            return
+        self._report.failures[load.request_id] = LoadFailure(first_bad, status)
+        if whole:
+            self._results.failed.add(load.request_id)
+        else:
+            self._results.invalid_blocks.update(self._rows_from(load, first_bad))
+
+    def _rows_from(self, load: Load, first_bad: int) -> Sequence[int]:
+        """Rows of a single group's load from a chunk on."""
+        per_chunk = self._plan.groups[0].rows_per_chunk
+        rows: array[int] = array("i")
+        for i, chunk in enumerate(load.chunks):
+            if chunk >= first_bad:
+                rows.extend(load.rows[i * per_chunk : (i + 1) * per_chunk])
+        return [row for row in rows if row != NO_ROW]
+
+    def _save_done(self, save: Save, result: Any) -> None:
+        kept = [
+            c for c, status in zip(save.chunks, result.chunk_status, strict=True) if status == "ok"
+        ]
+        known = sum(status == "rejected" for status in result.chunk_status)
+        self._stats.add("saved_bytes", result.bytes)
+        self._stats.add("save_seconds", result.seconds)
+        self._stats.add("known_chunks", known)
+        self._stats.add("dropped_chunks", len(save.chunks) - len(kept) - known)
+        if self._rank.shard == 0:
+            self._stats.add("saved_tokens", len(set(kept)) * self._plan.chunk)
+
+
+def _instruction_set() -> str:
+    """CPU attention packs a block for the widest instructions that it finds."""
+    import torch
+
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    return torch.backends.cpu.get_cpu_capability() + ("+AMX" if amx else "")

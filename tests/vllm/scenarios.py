@@ -1,0 +1,303 @@
+"""What engine processes do. Each scenario is one process and returns what it saw as JSON.
+
+python tests/vllm/scenarios.py NAME WORK_DIRECTORY OUT.json [key=value ...]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import damage
+from driver import (
+    connector,
+    counters,
+    forget_local,
+    open_engine,
+    prompt,
+    sampling,
+    seen,
+    serve,
+    settle_saves,
+)
+from models import make_model
+
+SCENARIOS: dict[str, Callable[..., dict[str, Any]]] = {}
+
+
+def scenario(function: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+LENGTHS = [prompt(n, seed=n) for n in (300, 700, 1500, 3000)]
+BOUNDARIES = [prompt(n, seed=n) for n in (255, 256, 257, 511, 512, 513)]
+SHARED = [prompt(n, seed=n, shared=600) for n in (700, 900, 1100)]
+OTHERS = [prompt(n, seed=n) for n in (401, 1001)]
+DECODING = [prompt(200, seed=1)]  # and 200 tokens more
+CROWD = [prompt(1500, seed=50 + i) for i in range(4)]  # too many for the blocks there are
+FEW_BLOCKS = {"num_gpu_blocks_override": 200}
+
+
+def _llama(work: Path, transfer: dict[str, Any] | None, **settings: Any) -> Any:
+    return open_engine(make_model("llama", work / "llama"), transfer, **settings)
+
+
+@scenario
+def baseline(work: Path) -> dict[str, Any]:
+    """No connector at all."""
+    llm = _llama(work, None, **FEW_BLOCKS)
+    decoding = serve(llm, DECODING, max_tokens=200)
+    grown = [DECODING[0] + decoding[0]["tokens"]]
+    return {
+        "lengths": serve(llm, LENGTHS),
+        "boundaries": serve(llm, BOUNDARIES),
+        "shared": serve(llm, SHARED),
+        "others": serve(llm, OTHERS),
+        "decoding": decoding,
+        "grown": serve(llm, grown),
+        "crowd": serve(llm, CROWD, max_tokens=140),
+    }
+
+
+@scenario
+def save(work: Path, **settings: Any) -> dict[str, Any]:
+    """A first process: nothing is in the store."""
+    llm = _llama(work, connector(work / "store", **settings), **FEW_BLOCKS)
+    result = {
+        "lengths": serve(llm, LENGTHS),
+        "boundaries": serve(llm, BOUNDARIES),
+        "shared": [serve(llm, [ids])[0] for ids in SHARED],
+        "decoding": serve(llm, DECODING, max_tokens=200),
+        "crowd": serve(llm, CROWD, max_tokens=140),
+    }
+    result["counters"] = settle_saves(llm)
+    return result
+
+
+@scenario
+def restore(work: Path, decoded: str = "", **settings: Any) -> dict[str, Any]:
+    """A second process over the same store. `decoded`: tokens generated from DECODING[0]."""
+    llm = _llama(work, connector(work / "store", **settings), **FEW_BLOCKS)
+    result: dict[str, Any] = {"steps": {}}
+
+    def step(name: str, outputs: list[dict]) -> None:
+        result[name] = outputs
+        result["steps"][name] = counters()
+
+    step("lengths", serve(llm, LENGTHS))
+    step("boundaries", serve(llm, BOUNDARIES))
+    step("shared", serve(llm, SHARED))
+    step("others", serve(llm, OTHERS))
+    grown = DECODING[0] + [int(token) for token in decoded.split(",")]
+    step("grown", serve(llm, [grown]))
+    step("crowd", serve(llm, CROWD, max_tokens=140))
+    forget_local(llm)
+    step("skipping", serve(llm, LENGTHS[1:2], prompt_logprobs=1))
+    forget_local(llm)
+    step("aborted", _abort_while_loading(llm, LENGTHS[3]))
+    step("after_abort", serve(llm, LENGTHS[3:]))
+    return result
+
+
+def _abort_while_loading(llm: Any, ids: list[int]) -> list[dict]:
+    """Adds a request, lets its load begin, aborts it; then runs the engine until it is empty."""
+    engine = llm.llm_engine
+    engine.add_request("doomed", {"prompt_token_ids": ids}, sampling(4))
+    engine.step()
+    engine.abort_request(["doomed"])
+    outputs = []
+    for _ in range(1000):
+        if not engine.has_unfinished_requests():
+            break
+        outputs.extend(engine.step())
+    serve(llm, [[3, 4, 5]], max_tokens=1)
+    return [seen(output) for output in outputs if output.outputs[0].token_ids]
+
+
+@scenario
+def faults(work: Path) -> dict[str, Any]:
+    """Real damage under a running engine, with vLLM's default kv_load_failure_policy."""
+    from penstock.vllm import scheduler
+
+    scheduler._PAUSE = 0.0  # seconds without loads after a drive failed: not while we test them
+    store = work / "faulty"
+    llm = _llama(work, connector(store))
+    ids = prompt(1500, seed=7)
+    result: dict[str, Any] = {"cold": serve(llm, [ids]), "steps": {}}
+    settle_saves(llm)
+
+    def again(name: str, prompts: list[list[int]]) -> None:
+        forget_local(llm)
+        result[name] = serve(llm, prompts)
+        result["steps"][name] = settle_saves(llm)
+
+    again("whole", [ids])
+    damage.flip(store, block=2)
+    again("flipped_third", [ids])
+    again("healed", [ids])
+    damage.flip_everything(store)
+    again("flipped_all", [ids])
+    again("healed_all", [ids])
+    damage.flip_everything(store)
+    again("flipped_together", [ids, ids, ids])
+    again("saved_again", [ids])
+    damage.truncate_pools(store)
+    again("truncated", [ids])
+    again("after", [ids])
+    result["others"] = serve(llm, OTHERS)
+    return result
+
+
+@scenario
+def stuck(work: Path, **settings: Any) -> dict[str, Any]:
+    """PENSTOCK_TEST_FAULT makes a read never come back; the load's deadline ends it."""
+    store = work / "stuck"
+    llm = _llama(work, connector(store, load_deadline_s=1, **settings))
+    ids = prompt(1500, seed=8)
+    result: dict[str, Any] = {"cold": serve(llm, [ids])}
+    settle_saves(llm)
+    forget_local(llm)
+    result["stuck"] = serve(llm, [ids])
+    result["stuck_counters"] = settle_saves(llm)
+    forget_local(llm)
+    result["paused"] = serve(llm, [ids])
+    result["paused_counters"] = counters()
+    return result
+
+
+@scenario
+def gemma(work: Path, store: str = "gemma-store", cold: bool = True) -> dict[str, Any]:
+    """A hybrid of sliding-window and full attention: three groups over the same memory."""
+    llm = open_engine(make_model("gemma", work / "gemma"), connector(work / store))
+    prompts = [prompt(n, seed=n) for n in (255, 256, 257, 513, 800, 1500, 3000)]
+    result: dict[str, Any] = {"steps": {}}
+    if cold:
+        # Nothing is read where prompt log-probabilities are asked for: a run without a cache.
+        result["cold"] = serve(llm, prompts)
+        result["steps"]["cold"] = settle_saves(llm)
+        forget_local(llm)
+    result["restored"] = serve(llm, prompts)
+    result["steps"]["restored"] = counters()
+    forget_local(llm)
+    damage.flip_everything(work / store)
+    result["damaged"] = serve(llm, prompts[-1:])
+    result["steps"]["damaged"] = settle_saves(llm)
+    forget_local(llm)
+    result["healed"] = serve(llm, prompts[-1:])
+    result["steps"]["healed"] = counters()
+    return result
+
+
+@scenario
+def mla(work: Path) -> dict[str, Any]:
+    """Prompts of 256k+1 tokens: with more left to compute, vLLM's CPU backend is wrong."""
+    model = make_model("mla", work / "mla")
+    llm = open_engine(model, connector(work / "mla-store"), block_size=None, max_model_len=2048)
+    prompts = [prompt(n, seed=n) for n in (257, 513, 1025)]
+    longer = [prompt(n, seed=n) for n in (300, 700)]
+    result = {"cold": serve(llm, prompts), "longer_cold": serve(llm, longer)}
+    result["cold_counters"] = settle_saves(llm)
+    forget_local(llm)
+    result["restored"] = serve(llm, prompts)
+    result["restored_counters"] = counters()
+    result["longer"] = serve(llm, longer)
+    result["longer_counters"] = counters()
+    return result
+
+
+@scenario
+def tensor_parallel(work: Path, model: str = "llama", cold: bool = True) -> dict[str, Any]:
+    """Two ranks. Counters come from both, tokens from one."""
+    directory = make_model(model, work / model)
+    settings = {"block_size": None, "max_model_len": 2048} if model == "mla" else {}
+    llm = open_engine(
+        directory,
+        connector(work / f"tp-{model}"),
+        tensor_parallel_size=2,
+        kv_cache_memory_bytes=128 << 20,
+        **settings,
+    )
+    prompts = [prompt(n, seed=n) for n in (257, 513, 1025)]
+    result: dict[str, Any] = {}
+    if cold:
+        result["cold"] = serve(llm, prompts)
+        result["cold_counters"] = settle_saves(llm)
+        forget_local(llm)
+    result["restored"] = serve(llm, prompts)
+    result["restored_counters"] = counters()
+    return result
+
+
+@scenario
+def once(work: Path, **settings: Any) -> dict[str, Any]:
+    """Serves LENGTHS cold, then again from the store, with any settings of the connector."""
+    engine = {k: settings.pop(k) for k in ("block_size", "dtype") if k in settings}
+    model = settings.pop("model", "llama")
+    store = Path(settings.pop("store", work / "once"))
+    llm = open_engine(make_model(model, work / model), connector(store, **settings), **engine)
+    result: dict[str, Any] = {"cold": serve(llm, LENGTHS), "before": counters()}
+    result["decoding"] = serve(llm, DECODING, max_tokens=200)
+    result["cold_counters"] = settle_saves(llm)
+    forget_local(llm)
+    result["restored"] = serve(llm, LENGTHS)
+    result["restored_counters"] = counters()
+    if settings.get("use_async") is False:
+        forget_local(llm)
+        damage.flip_everything(store)
+        result["damaged"] = serve(llm, LENGTHS)
+        result["damaged_counters"] = settle_saves(llm)
+        forget_local(llm)
+        result["healed"] = serve(llm, LENGTHS)
+        result["healed_counters"] = counters()
+    return result
+
+
+@scenario
+def abort_storm(work: Path) -> dict[str, Any]:
+    """Requests come and are aborted at every step of their lives, over a warm store."""
+    llm = _llama(work, connector(work / "storm"), **FEW_BLOCKS)
+    result: dict[str, Any] = {"cold": serve(llm, LENGTHS)}
+    settle_saves(llm)
+    engine = llm.llm_engine
+    for turn in range(60):
+        if turn % 3 == 0:
+            forget_local(llm)
+        names = [f"{turn}-{i}" for i in range(4)]
+        for name, ids in zip(names, LENGTHS, strict=True):
+            engine.add_request(name, {"prompt_token_ids": ids}, sampling(6))
+        for _ in range(turn % 7):
+            engine.step()
+        engine.abort_request(names[: 1 + turn % 4])
+        for _ in range(1000):
+            if not engine.has_unfinished_requests():
+                break
+            engine.step()
+    forget_local(llm)
+    result["after"] = serve(llm, LENGTHS)
+    result["counters"] = counters()
+    return result
+
+
+@scenario
+def start_only(work: Path, model: str = "llama", **settings: Any) -> dict[str, Any]:
+    """Starts an engine; the test reads what a refusal says."""
+    open_engine(make_model(model, work / model), connector(work / "refused", **settings))
+    return {"started": True}
+
+
+def main() -> None:
+    name, work, out, *pairs = sys.argv[1:]
+    arguments = dict(pair.split("=", 1) for pair in pairs)
+    parsed = {key: json.loads(value) for key, value in arguments.items()}
+    result = SCENARIOS[name](Path(work), **parsed)
+    Path(out).write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
