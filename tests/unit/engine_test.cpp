@@ -255,7 +255,9 @@ TEST_F(EngineTest, TheQueueIsBounded) {
   for (int i = 0; i < 3000; ++i) {
     auto id = engine_->submit(chain_job(JobKind::Save, ns_, 0, 1, kRowsPerChunk, 0, i + 1));
     id ? ++accepted : ++busy;
-    if (!id) EXPECT_EQ(id.status(), Status::Busy);
+    if (!id) {
+      EXPECT_EQ(id.status(), Status::Busy);
+    }
   }
   size_t done = 0;
   while (done < accepted && engine_->wait(30s)) done += engine_->poll().size();
