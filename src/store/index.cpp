@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <system_error>
 
 #include "store/schema.hpp"
 
@@ -99,17 +101,36 @@ Result<std::unique_ptr<Index>> Index::open(const IndexOptions& options, LockFile
   if (blank && !db.error()) create_tables(db, options.meta);
   if (auto done = check_version(db, options.path); !done) return done.take_error();
 
-  std::unique_ptr<Index> index{new Index{std::move(*opened), lock, options.path, blank}};
-  if (!db.error()) index->head_.load();
-  // A statement that does not compile or a head that makes no sense: these are not our tables.
-  if (db.error()) {
-    index->corrupt_ = true;
-    return open_error(db, options.path);
-  }
-  return index;
+  return finish_open(std::move(*opened), &lock, options.path, blank);
 }
 
-Index::Index(std::unique_ptr<Database> db, LockFile& lock, std::string path, bool created)
+Result<std::unique_ptr<Index>> Index::open_to_read(const std::string& path) {
+  struct stat about {};
+  if (::stat(path.c_str(), &about) != 0)
+    return Error{Status::NotFound, path + ": " + std::system_category().message(errno)};
+  // Not read-only for SQLite: to read the write-ahead log it writes to the shared memory.
+  auto opened = Database::open(path, SQLITE_OPEN_READWRITE, "");
+  if (!opened) return opened.take_error();
+  Database& db = **opened;
+  db.note(sqlite3_db_config(db.handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr));
+  db.note(sqlite3_busy_timeout(db.handle(), kBusyTimeoutMs));
+  db.exec("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON");
+  if (auto done = check_version(db, path); !done) return done.take_error();
+  return finish_open(std::move(*opened), nullptr, path, false);
+}
+
+Result<std::unique_ptr<Index>> Index::finish_open(std::unique_ptr<Database> opened, LockFile* lock,
+                                                  const std::string& path, bool created) {
+  Database& db = *opened;
+  std::unique_ptr<Index> index{new Index{std::move(opened), lock, path, created}};
+  if (!db.error()) index->head_.load();
+  if (!db.error()) return index;
+  // A statement that does not compile or a head that makes no sense: these are not our tables.
+  index->corrupt_ = true;
+  return open_error(db, path);
+}
+
+Index::Index(std::unique_ptr<Database> db, LockFile* lock, std::string path, bool created)
     : db_{std::move(db)},
       lock_{lock},
       path_{std::move(path)},
@@ -165,7 +186,8 @@ Status Index::read(const std::function<void()>& body) {
 
 Status Index::write(const std::function<void()>& body) {
   if (corrupt_) return Status::Corrupt;
-  WriterLock writer{lock_};
+  if (!lock_) return Status::Unsupported;
+  WriterLock writer{*lock_};
   if (writer.status() != Status::Ok) return writer.status();
   // Somebody's read snapshot keeps the WAL from starting over: nothing is written until it ends.
   if (wal_bytes() > limits_.wal_bytes && checkpoint_locked(true) != Status::Ok) {
@@ -206,7 +228,8 @@ uint64_t Index::usable_free() const noexcept {
 
 Status Index::checkpoint(bool truncate) {
   if (corrupt_) return Status::Corrupt;
-  WriterLock writer{lock_};
+  if (!lock_) return Status::Unsupported;
+  WriterLock writer{*lock_};
   if (writer.status() != Status::Ok) return writer.status();
   return checkpoint_locked(truncate);
 }

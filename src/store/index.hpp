@@ -45,11 +45,24 @@ struct IndexCounters {
   uint64_t rejected_wal_full = 0, evictions = 0, corrupt_copies = 0, errors = 0, checkpoints = 0;
 };
 
+// A namespace and what lies in it, for people.
+struct NamespaceInfo {
+  NamespaceId id = 0;
+  Digest digest;
+  std::string description;
+  Stamp created = 0;
+  uint64_t copies = 0;
+  uint64_t bytes = 0;   // of the copies; they take whole blocks
+  Stamp last_used = 0;  // 0: it is empty
+};
+
 class Index {
  public:
   // Opens or makes the database. Corrupt: damaged, or of another format version; Unsupported: WAL
   // does not work here.
   static Result<std::unique_ptr<Index>> open(const IndexOptions& options, LockFile& lock);
+  // For reports: nothing can be written, and no lock of ours is taken. NotFound: there is none.
+  static Result<std::unique_ptr<Index>> open_to_read(const std::string& path);
   ~Index();  // checkpoints if it can
   Index(const Index&) = delete;
   Index& operator=(const Index&) = delete;
@@ -67,8 +80,9 @@ class Index {
   Status refresh();  // meta() and pools() are as of the last transaction, or of this
   const MetaRow& meta() const noexcept { return head_.meta; }
   const std::vector<PoolRow>& pools() const noexcept { return head_.pools; }
-  uint64_t usable_free() const noexcept;  // blocks; the same
-  std::vector<std::string> audit();       // every contradiction found; reads everything
+  uint64_t usable_free() const noexcept;    // blocks; the same
+  std::vector<NamespaceInfo> namespaces();  // reads all copies
+  std::vector<std::string> audit();         // every contradiction found; reads everything
 
   // Copies.
   Result<NamespaceId> open_namespace(const NamespaceSpec& spec, Stamp now);
@@ -115,7 +129,10 @@ class Index {
  private:
   static constexpr uint64_t kWalFrame = 4096 + 24;
 
-  Index(std::unique_ptr<Database> db, LockFile& lock, std::string path, bool created);
+  Index(std::unique_ptr<Database> db, LockFile* lock, std::string path, bool created);
+  static Result<std::unique_ptr<Index>> finish_open(std::unique_ptr<Database> opened,
+                                                    LockFile* lock, const std::string& path,
+                                                    bool created);
   Status read(const std::function<void()>& body);
   Status write(const std::function<void()>& body);
   // The same for a write that gives space back: it may use the pages that are kept for that.
@@ -132,7 +149,7 @@ class Index {
   Status checkpoint_locked(bool truncate);
 
   std::unique_ptr<Database> db_;
-  LockFile& lock_;
+  LockFile* lock_;  // null: only for reading
   std::string path_;
   bool created_;
   HeadRows head_;

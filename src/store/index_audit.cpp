@@ -1,5 +1,7 @@
-// Index::audit: reads everything and says what contradicts what. For tests and `penstock verify`.
+// Reports of the index: namespaces, and audit(), which reads everything and says what contradicts
+// what. For tests and the command line.
 #include <algorithm>
+#include <cstring>
 #include <map>
 
 #include "store/index.hpp"
@@ -93,6 +95,32 @@ void check_tree(const std::map<int64_t, CopyRow>& rows, Audit& audit) {
 }
 
 }  // namespace
+
+std::vector<NamespaceInfo> Index::namespaces() {
+  std::vector<NamespaceInfo> found;
+  const Status status = read([&] {
+    Statement statement{*db_,
+                        "SELECT n.id, n.digest, n.description, n.created, count(c.id), "
+                        "total(c.length), max(c.stamp) FROM namespace n LEFT JOIN copy c "
+                        "ON c.ns = n.id GROUP BY n.id ORDER BY n.id"};
+    Query query = statement.bind();
+    while (query.row()) {
+      NamespaceInfo info;
+      const auto digest = query.blob(1);
+      if (digest.size() != info.digest.bytes.size()) return db_->note(SQLITE_CORRUPT);
+      std::memcpy(info.digest.bytes.data(), digest.data(), digest.size());
+      info.id = query.integer(0);
+      info.description = query.text(2);
+      info.created = query.integer(3);
+      info.copies = static_cast<uint64_t>(query.integer(4));
+      info.bytes = static_cast<uint64_t>(query.integer(5));
+      info.last_used = query.integer(6);
+      found.push_back(std::move(info));
+    }
+  });
+  if (status != Status::Ok) found.clear();
+  return found;
+}
 
 std::vector<std::string> Index::audit() {
   std::vector<std::string> problems;
