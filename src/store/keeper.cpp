@@ -91,6 +91,7 @@ bool Keeper::make_room(uint64_t blocks) {
     index_.reclaim([&](uint32_t process) { return !parts_.lock->is_alive(process); });
   while (index_.usable_free() < blocks && grow(blocks - index_.usable_free())) {
   }
+  if (index_.usable_free() < blocks) flush_stamps();  // a victim must not have been used just now
   for (uint32_t removed = 1; removed > 0 && index_.usable_free() < blocks;)
     if (index_.evict(blocks, kBatch, removed) != Status::Ok) break;
   return index_.usable_free() >= blocks;
@@ -102,6 +103,7 @@ bool Keeper::keep_room() {
   if (free >= target()) return false;
   if (grow(target() - free)) return true;
   if (evicted_all_) return false;
+  flush_stamps();
   uint32_t removed = 0;
   // A little more than the target, or every save would evict one copy.
   const Status status = index_.evict(target() + target() / 4, kBatch, removed);

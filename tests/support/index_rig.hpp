@@ -1,22 +1,19 @@
-// IndexRig: an index without pool files, and a store asked synchronously. For tests of the store.
+// IndexRig: an index whose pools are numbers, without files. For tests of the index.
 #pragma once
 
 #include <gtest/gtest.h>
 
-#include <future>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/sizes.hpp"
 #include "store/index.hpp"
-#include "store/store.hpp"
 #include "support/files.hpp"
 #include "support/rig.hpp"
 
 namespace penstock::test {
 
-// An index whose pools are numbers only.
 class IndexRig {
  public:
   static constexpr uint64_t kBlock = 4096;
@@ -92,19 +89,5 @@ class IndexRig {
   NamespaceId ns = 0;
   uint32_t process = 3;
 };
-
-// The answer of a call of Store; fails the test if it is refused or takes more than 30 s.
-template <typename T, typename Call>
-T ask(Call&& call) {
-  auto answer = std::make_shared<std::promise<T>>();
-  auto future = answer->get_future();
-  const bool queued = call([answer](T value) { answer->set_value(std::move(value)); });
-  EXPECT_TRUE(queued);
-  if (!queued || future.wait_for(std::chrono::seconds{30}) != std::future_status::ready) {
-    ADD_FAILURE() << "the store does not answer";
-    std::abort();
-  }
-  return future.get();
-}
 
 }  // namespace penstock::test
