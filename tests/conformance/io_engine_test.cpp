@@ -351,6 +351,9 @@ TEST_P(IoEngineTest, RegisteredMemoryAndOtherMemoryGiveTheSameBytes) {
 // More than one system call moves; the pages of the buffer are the same few over and over.
 TEST_P(IoEngineTest, RequestBeyondOneSystemCall) {
   if (!GetParam().direct) GTEST_SKIP() << "would only fill the page cache";
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "the sanitizer would shadow 2 GiB byte by byte";
+#endif
   constexpr uint64_t kSize = (uint64_t{1} << 31) + kSector;
   constexpr uint64_t kStep = uint64_t{1} << 21;
   ASSERT_EQ(::ftruncate(bench_->fd, kSize), 0);

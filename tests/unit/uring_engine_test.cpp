@@ -133,7 +133,7 @@ TEST(UringEngine, BuiltDrivenAndDestroyedOnDifferentThreads) {
 // Registered in segments of 1 GiB; a request across their border goes unregistered. The pages are
 // the same few over and over.
 TEST(UringEngine, MemoryOfSeveralSegments) {
-  constexpr uint64_t kSize = (uint64_t{2} << 30) + kSector;
+  constexpr uint64_t kSize = (uint64_t{2} << 30) + 8 * kSector;
   constexpr uint64_t kStep = uint64_t{1} << 21;
   const UniqueFd pages{::memfd_create("pages", MFD_CLOEXEC)};
   ASSERT_EQ(::ftruncate(pages.get(), kStep), 0);
