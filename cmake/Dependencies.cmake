@@ -31,3 +31,9 @@ add_library(fmt_headers INTERFACE)
 target_include_directories(fmt_headers SYSTEM INTERFACE ${fmt_include} ${spdlog_include})
 target_compile_definitions(fmt_headers INTERFACE FMT_HEADER_ONLY SPDLOG_FMT_EXTERNAL)
 target_link_libraries(fmt_headers INTERFACE Threads::Threads)
+
+# For the command line program only.
+find_path(nlohmann_include NAMES nlohmann/json.hpp REQUIRED)
+find_path(cli11_include NAMES CLI/CLI.hpp REQUIRED)
+add_library(cli_headers INTERFACE)
+target_include_directories(cli_headers SYSTEM INTERFACE ${nlohmann_include} ${cli11_include})

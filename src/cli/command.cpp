@@ -1,0 +1,47 @@
+#include "cli/command.hpp"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+
+namespace penstock::cli {
+
+void CommonOptions::add_json(CLI::App& command) {
+  command.add_option("--json", json, "Also write the result as JSON to this file")
+      ->type_name("FILE");
+}
+
+void CommonOptions::add_store_dir(CLI::App& command) {
+  command
+      .add_option("--dir", dir,
+                  "Directory of the store. Several drives: every directory, separated by commas, "
+                  "in the order of cache_dir")
+      ->delimiter(',')
+      ->required()
+      ->envname("PENSTOCK_CACHE_DIR")
+      ->type_name("DIR");
+}
+
+int could_not_run(std::string_view message) {
+  fmt::print(stderr, "penstock: {}\n", message);
+  return kCouldNotRun;
+}
+
+int could_not_run(const Error& error) {
+  return could_not_run(error.message);
+}
+
+int write_json(const CommonOptions& common, const Json& json, int code) {
+  if (common.json.empty()) return code;
+  // Descriptions come from a store and may hold bytes that are not UTF-8.
+  const std::string text = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  std::ofstream file{common.json, std::ios::binary | std::ios::trunc};
+  file << text << std::flush;
+  if (!file) return could_not_run(fmt::format("--json {}: {}", common.json, std::strerror(errno)));
+  return code;
+}
+
+}  // namespace penstock::cli
