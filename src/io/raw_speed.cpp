@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -38,13 +39,18 @@ double cpu_seconds() noexcept {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-// Anonymous pages, present from the start and unmapped at the end.
+// Anonymous pages, present from the start and unmapped at the end. Huge ones where the kernel gives
+// them, as the engines have: with small pages a request of 1 MiB has more segments than a virtio
+// drive takes at a time, is split, and the ceiling comes out too low (1.3 for 2.3 GB/s).
 class Buffers {
  public:
   explicit Buffers(size_t size) noexcept : size_{size} {
-    void* const at = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (at != MAP_FAILED) data_ = static_cast<std::byte*>(at);
+    void* const at =
+        ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) return;
+    ::madvise(at, size, MADV_HUGEPAGE);  // advice: small pages do as well
+    data_ = static_cast<std::byte*>(at);
+    std::memset(data_, 0, size);
   }
   ~Buffers() {
     if (data_ != nullptr) ::munmap(data_, size_);
