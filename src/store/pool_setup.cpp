@@ -26,10 +26,13 @@ class PoolSetup {
  private:
   Result<void> set_up(const std::string& directory, bool is_home) {
     const auto header = Pool::inspect(directory);
-    const auto known = std::find_if(rows_.begin(), rows_.end(), [&](const PoolRow& row) {
+    // The first pool is always the one beside the index, wherever the two have been moved together.
+    const auto is_known = [&](const PoolRow& row) {
+      if (is_home || row.id == 0) return is_home && row.id == 0;
       return row.directory == directory ||
              (header && header->store == store() && header->uuid == row.uuid);
-    });
+    };
+    const auto known = std::find_if(rows_.begin(), rows_.end(), is_known);
     if (known == rows_.end()) return make(directory, is_home, header);
     known->directory = directory;  // it may have been mounted elsewhere
     OpenPool& entry = parts_.pools[known->id];

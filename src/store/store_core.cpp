@@ -45,6 +45,7 @@ void StoreCore::check_health() {
         "the index is damaged, nothing is found or saved any more; the next "
         "process that opens the store alone begins a new one: " +
             failure_);
+    publish();
   } else if (index.counters().corrupt_copies != corrupt_seen_) {
     // Single rows that make no sense: they are misses, and the index is not to be trusted for long.
     if (corrupt_seen_ == 0) files.note_damage("rows of copies contradict the pools");

@@ -10,6 +10,7 @@
 
 #include "base/fd.hpp"
 #include "base/log.hpp"
+#include "store/space.hpp"
 
 namespace penstock {
 
@@ -33,12 +34,14 @@ bool StoreFiles::has_damage_note() const noexcept {
   return ::stat(damage_note.c_str(), &about) == 0;
 }
 
-Result<void> StoreFiles::put_index_aside() const {
+Result<void> StoreFiles::put_index_aside(uint64_t most_bytes) const {
   if (::rename(index.c_str(), set_aside.c_str()) != 0 && errno != ENOENT) {
     return Error{Status::Io, "cannot rename the damaged index " + index + ": " +
                                  std::system_category().message(errno)};
   }
-  for (const std::string* path : {&wal, &shared, &damage_note}) {
+  const bool keep = file_size(set_aside) <= most_bytes;
+  for (const std::string* path : {&wal, &shared, &damage_note, &set_aside}) {
+    if (path == &set_aside && keep) continue;
     if (::unlink(path->c_str()) != 0 && errno != ENOENT) {
       return Error{Status::Io,
                    "cannot remove " + *path + ": " + std::system_category().message(errno)};

@@ -1,6 +1,7 @@
 // Names of the files in a store's first directory, and the setting aside of a damaged index.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "penstock/status.hpp"
@@ -20,8 +21,9 @@ struct StoreFiles {
   // Leaves the note for the next process that opens the store alone. Best effort.
   void note_damage(const std::string& reason) const noexcept;
   bool has_damage_note() const noexcept;
-  // Renames the index and removes what belongs to it. Requires: no process uses it.
-  Result<void> put_index_aside() const;
+  // Renames the index, or removes it if it is larger than `most_bytes`, and removes what belongs to
+  // it. Requires: no process uses it.
+  Result<void> put_index_aside(uint64_t most_bytes) const;
 };
 
 }  // namespace penstock

@@ -12,6 +12,9 @@
 namespace penstock {
 namespace {
 
+// A damaged index is kept for whoever wants to look at it, if it takes no more than this part.
+constexpr uint64_t kSetAsideShare = 16;
+
 Result<void> check(const StoreOptions& options) {
   if (options.directories.empty()) return Error{Status::Invalid, "no cache directory is given"};
   if (options.directories.size() > kMaxPools) {
@@ -46,12 +49,13 @@ bool is_index_lost(const StoreFiles& files, const std::string& directory) {
   return file_size(files.index) == 0 && Pool::inspect(directory).status() == Status::Ok;
 }
 
-Result<void> try_open(const StoreOptions& options, StoreParts& parts) {
+// `anew`: the index was put aside, so that there is none is as it should be.
+Result<void> try_open(const StoreOptions& options, StoreParts& parts, bool anew = false) {
   const std::string& home = parts.directories.front();
   const StoreFiles files{home};
   if (files.has_damage_note())
     return Error{Status::Corrupt, "index " + files.index + " was found damaged while in use"};
-  if (is_index_lost(files, home))
+  if (!anew && is_index_lost(files, home))
     return Error{Status::Corrupt, "index " + files.index + " is missing or empty"};
   auto index = Index::open({files.index, "", new_meta(options, home)}, *parts.lock);
   if (!index) return index.take_error();
@@ -64,20 +68,23 @@ Result<void> try_open(const StoreOptions& options, StoreParts& parts) {
   return {};
 }
 
-// Requires: `parts.index` was found damaged and is closed.
-Result<void> replace_index(const StoreOptions& options, StoreParts& parts) {
+// Requires: the index was found unusable, as `parts.damage` says, and is closed. `sound`: it is in
+// order, but is to go all the same.
+Result<void> replace_index(const StoreOptions& options, StoreParts& parts, bool sound = false) {
   const StoreFiles files{parts.directories.front()};
   parts.lock->leave_users();
   const bool alone = parts.lock->own_users() == Status::Ok;
   if (!alone && parts.lock->share_users() != Status::Ok)
     return Error{Status::Busy, "another process replaces the index " + files.index};
   // Another process may have replaced it before we got the lock.
-  Result<void> opened = try_open(options, parts);
-  if (alone && opened.status() == Status::Corrupt) {
+  Result<void> opened;
+  if (!sound) opened = try_open(options, parts);
+  if (alone && (sound || opened.status() == Status::Corrupt)) {
     log(LogLevel::Warning,
         parts.damage + "; it is set aside as " + files.set_aside + " and the cache begins empty");
-    if (auto done = files.put_index_aside(); !done) return done.take_error();
-    opened = try_open(options, parts);
+    if (auto done = files.put_index_aside(options.max_bytes / kSetAsideShare); !done)
+      return done.take_error();
+    opened = try_open(options, parts, true);
   }
   if (alone) parts.lock->share_users();
   if (!alone && opened.status() == Status::Corrupt) {
@@ -105,6 +112,23 @@ Result<void> agree_on_size(const StoreOptions& options, StoreParts& parts) {
   }
   if (status != Status::Ok) return Error{status, index.last_error()};
   return {};
+}
+
+// `outgrown`: it fails because an index from times when the store was larger leaves no room.
+Result<void> settle_size(const StoreOptions& options, StoreParts& parts, bool& outgrown) {
+  if (auto done = agree_on_size(options, parts); !done) return done;
+  parts.block_size = parts.index->meta().block_size;
+  auto plan = plan_now(*parts.index, parts.directories.front());
+  if (plan) {
+    parts.plan = *plan;
+    return {};
+  }
+  const auto pools = static_cast<uint32_t>(parts.index->pools().size());
+  outgrown = plan_space(parts.index->meta().max_bytes, parts.block_size, pools, 0, 0).status() ==
+             Status::Ok;
+  return Error{plan.status(), "with the index in " + parts.directories.front() + " as large as " +
+                                  std::to_string(parts.index->file_bytes()) + " bytes, " +
+                                  plan.error().message};
 }
 
 }  // namespace
@@ -148,15 +172,18 @@ Result<StoreParts> open_store(const StoreOptions& options, std::vector<std::stri
     parts.damage = opened.error().message;
     opened = replace_index(options, parts);
   }
+  bool outgrown = false;
+  if (opened && parts.index) opened = settle_size(options, parts, outgrown);
+  if (outgrown) {
+    parts.damage = opened.error().message;
+    parts.index.reset();
+    opened = replace_index(options, parts, outgrown);
+    if (opened && parts.index) opened = settle_size(options, parts, outgrown);
+  }
   if (!opened) return opened.take_error();
   if (!parts.index) return parts;
-
-  if (auto done = agree_on_size(options, parts); !done) return done.take_error();
-  parts.block_size = parts.index->meta().block_size;
-  auto plan = plan_now(*parts.index, parts.directories.front());
-  if (!plan) return plan.take_error();
-  parts.plan = *plan;
-  parts.index->set_limits({plan->database_bytes, plan->checkpoint_bytes, plan->wal_bytes});
+  parts.index->set_limits(
+      {parts.plan.database_bytes, parts.plan.checkpoint_bytes, parts.plan.wal_bytes});
   // What the last process in our place had reserved, and other dead ones.
   const Status reclaimed = parts.index->reclaim(
       [&](uint32_t other) { return other == parts.process || !parts.lock->is_alive(other); });

@@ -20,8 +20,8 @@ namespace penstock::test {
 
 class TempDir {
  public:
-  TempDir() {
-    std::string pattern = (std::filesystem::current_path() / "penstock-test-XXXXXX").string();
+  explicit TempDir(const std::filesystem::path& where = std::filesystem::current_path()) {
+    std::string pattern = (where / "penstock-test-XXXXXX").string();
     EXPECT_NE(::mkdtemp(pattern.data()), nullptr);
     path_ = pattern;
   }
@@ -37,6 +37,12 @@ class TempDir {
  private:
   std::string path_;
 };
+
+// A file system in memory, where there is one: for tests whose subject is not the drive, and that
+// would wait for it a thousand times.
+inline std::filesystem::path in_memory() {
+  return std::filesystem::is_directory("/dev/shm") ? "/dev/shm" : std::filesystem::current_path();
+}
 
 // Sector-aligned memory, zeroed.
 class AlignedBuffer {

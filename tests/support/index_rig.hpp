@@ -83,7 +83,7 @@ class IndexRig {
     return text;
   }
 
-  TempDir directory;
+  TempDir directory{in_memory()};
   std::unique_ptr<LockFile> lock;
   std::unique_ptr<Index> index;
   NamespaceId ns = 0;
