@@ -33,11 +33,12 @@ class Engines:
         multiprocessing: bool = False,
         ranks: int = 1,
         extra_environment: dict[str, str] | None = None,
+        extra_path: str | None = None,
         **arguments: Any,
     ) -> subprocess.Popen[str]:
         variables = os.environ | environment(multiprocessing or ranks > 1, ranks)
         variables |= extra_environment or {}
-        variables["PYTHONPATH"] = os.pathsep.join(sys.path)
+        variables["PYTHONPATH"] = os.pathsep.join([extra_path or "", *sys.path])
         return subprocess.Popen(
             [
                 sys.executable,

@@ -58,6 +58,18 @@ def _mla() -> Any:
         n_routed_experts=2,
         n_shared_experts=1,
         num_experts_per_tok=1,
+        # As DeepSeek's own. With plain rope vLLM's CPU build rotates one token otherwise than many,
+        # and a decode does not agree with a prefill, without any connector.
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 10000.0,
+            "factor": 2.0,
+            "original_max_position_embeddings": 4096,
+            "beta_fast": 32,
+            "beta_slow": 1,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+        },
         **_COMMON,
     )
 

@@ -49,10 +49,6 @@ class Plan:
     def hashes_per_chunk(self) -> int:
         return self.chunk // self.hash_block_size
 
-    @property
-    def has_mla(self) -> bool:
-        return any("MLA" in group.kind for group in self.groups)
-
 
 @dataclass(frozen=True)
 class Region:

@@ -46,7 +46,7 @@ _LOOKUP_WAIT_US = 1000  # spent once a step, on the first answer that is not the
 _LOOKUP_DEADLINE = 0.1  # seconds; later, the answer is "nothing"
 _ANSWER_LIFE = 5.0  # seconds that an answer is believed while a request waits to be admitted
 _PAUSE = 30.0  # seconds without loads after a drive was stuck or failed
-_PAUSING = ("timeout", "io")
+_PAUSING = ("timeout", "I/O error")
 
 
 @dataclass
@@ -91,7 +91,6 @@ class SchedulerHalf:
         self._paused_until = 0.0
         self._waited = False  # in this step
         self._step = StepMetadata()
-        self._exact_tail_only = plan.has_mla and _is_cpu()
 
     # -- start -----------------------------------------------------------------------------------
 
@@ -174,7 +173,7 @@ class SchedulerHalf:
         if found is None:
             return None, False
         tokens = min(found, self._longest_hit(request)) * self._plan.chunk - computed
-        if tokens <= 0 or self._breaks_tail(request, computed + tokens):
+        if tokens <= 0:
             return 0, False
         first = computed // self._plan.chunk
         if self._inflight.is_loading(state.chain[first]):
@@ -186,11 +185,6 @@ class SchedulerHalf:
 
     def _longest_hit(self, request: Request) -> int:
         return (request.num_tokens - 1) // self._plan.chunk  # one token is always computed
-
-    def _breaks_tail(self, request: Request, hit: int) -> bool:
-        # MLA on vLLM's CPU backend computes wrong values for two or more tokens over a loaded
-        # context; vLLM switches prefix caching off there, and a hit of ours would get round that.
-        return self._exact_tail_only and request.num_tokens - hit != 1
 
     def _load_bytes(self, begin: int, end: int) -> int:
         assert self._handshake is not None
@@ -348,9 +342,3 @@ class SchedulerHalf:
 
     def _pause(self) -> None:
         self._paused_until = time.monotonic() + _PAUSE
-
-
-def _is_cpu() -> bool:
-    from vllm.platforms import current_platform
-
-    return current_platform.is_cpu()
