@@ -18,7 +18,7 @@ struct GdsConfig {
   bool enable_gds = true;                 // use cuFile where proven (not in this build yet)
   bool enable_rdma = true;                // NIXL (not in this build yet)
   std::string remote_nixl_server;         // host:port
-  uint32_t max_concurrent_ops = 4;        // chunks of one job that are in work at a time
+  uint32_t max_concurrent_ops = 4;        // jobs of a kind that use the drives at a time
   uint64_t block_size = 1'048'576;        // bytes; unit of allocation and of I/O, multiple of 4096
   uint32_t prefetch_factor = 2;           // layers asked for ahead of the one being waited for
   double max_cache_size_gb = 256;         // all directories together, index included
@@ -34,7 +34,6 @@ struct GdsConfig {
   double load_deadline_s = 10;       // a load that takes longer is a miss
   double save_deadline_s = 60;       // a save that takes longer is dropped
   double max_load_gb_in_flight = 4;  // loads beyond this wait their turn
-  uint32_t host_threads = 0;         // threads that copy and hash; 0: the mover's own
 };
 
 struct Config {

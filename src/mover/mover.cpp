@@ -6,7 +6,7 @@
 namespace penstock {
 namespace {
 
-constexpr std::chrono::seconds kSyncPeriod{1};
+constexpr std::chrono::seconds kSyncPeriod{5};
 constexpr std::chrono::hours kLongestSleep{1};
 constexpr std::chrono::seconds kLastWait{
     2};  // at the end, for requests that a drive does not return

@@ -131,6 +131,7 @@ bool Saver::issue_run(Job& job, size_t index, size_t keep_slots) {
   transfer.lease = chunk.lease;
   chunk.next_block += run.count;
   context_.transfers.queue(transfer);
+  context_.transfers.flush();  // now: the drive should write while the next run is gathered
   return true;
 }
 

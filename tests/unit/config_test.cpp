@@ -82,7 +82,6 @@ TEST(Config, EveryKeyReachesItsOwnField) {
                                                      {"load_deadline_s", "1.5"},
                                                      {"save_deadline_s", "2.5"},
                                                      {"max_load_gb_in_flight", "8"},
-                                                     {"host_threads", "2"},
                                                      {"chunk_size", "17"},
                                                      {"enable_layerwise", "false"},
                                                      {"use_async", "false"},
@@ -155,26 +154,13 @@ TEST(Config, WrongTypesNameKeyValueAndExpectation) {
 }
 
 TEST(Config, SizesOutOfRangeAreRefused) {
-  for (const char* line : {"block_size: -4096",
-                           "block_size: 0",
-                           "block_size: 4097",
-                           "block_size: 67112960",
-                           "block_size: 18446744073709551616",
-                           "chunk_size: 0",
-                           "chunk_size: -1",
-                           "chunk_size: 4294967296",
-                           "max_cache_size_gb: 0",
-                           "max_cache_size_gb: -1",
-                           "max_cache_size_gb: inf",
-                           "min_free_gb: -1",
-                           "max_write_gb_per_day: -2",
-                           "max_write_gb_per_day: -0.5",
-                           "io_depth: 0",
-                           "max_concurrent_ops: 0",
-                           "load_deadline_s: 0",
-                           "save_deadline_s: -1",
-                           "max_load_gb_in_flight: 0",
-                           "host_threads: 257"}) {
+  for (const char* line :
+       {"block_size: -4096", "block_size: 0", "block_size: 4097", "block_size: 67112960",
+        "block_size: 18446744073709551616", "chunk_size: 0", "chunk_size: -1",
+        "chunk_size: 4294967296", "max_cache_size_gb: 0", "max_cache_size_gb: -1",
+        "max_cache_size_gb: inf", "min_free_gb: -1", "max_write_gb_per_day: -2",
+        "max_write_gb_per_day: -0.5", "io_depth: 0", "max_concurrent_ops: 0", "load_deadline_s: 0",
+        "save_deadline_s: -1", "max_load_gb_in_flight: 0"}) {
     const std::string key{line, std::string_view{line}.find(':')};
     const std::string message = refusal_of(line);
     EXPECT_NE(message.find(key + ": "), std::string::npos) << line << " -> " << message;
