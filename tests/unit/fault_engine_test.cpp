@@ -244,7 +244,7 @@ TEST(FaultEngineOnDisk, ShortTransfersAreContinuedWithODirect) {
   auto opened = open_io_engine({"auto", 4, {}});
   ASSERT_TRUE(opened);
   FaultEngine engine{std::move(opened->engine),
-                     {{.kind = FaultKind::Shorten, .onwards = true, .bytes = 2 * kSector + 512}}};
+                     {{.kind = FaultKind::Shorten, .onwards = true, .bytes = 2 * kSector + 100}}};
   AlignedBuffer in{bytes.size()};
   IoRequest read{IoOp::Read, file->fd.get(), 0, in.data(), in.size()};
   IoRequest* const pointer = &read;

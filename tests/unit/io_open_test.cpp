@@ -45,6 +45,9 @@ TEST(OpenIoEngine, KernelWithoutIoUringIsNamed) {
 }
 
 TEST(OpenIoEngine, MemoryLockLimitLeavesMemoryUnregistered) {
+  if (auto opened = open_io_engine({"uring", 1, {}}); !opened) {
+    GTEST_SKIP() << opened.error().message;
+  }
   const test::AlignedBuffer memory{16 << 20};
   const std::string text = test::in_child([&] {
     const rlimit limit{64 << 10, 64 << 10};
@@ -59,6 +62,9 @@ TEST(OpenIoEngine, MemoryLockLimitLeavesMemoryUnregistered) {
 }
 
 TEST(OpenIoEngine, BestChoiceHasNoReason) {
+  if (auto opened = open_io_engine({"uring", 1, {}}); !opened) {
+    GTEST_SKIP() << opened.error().message;
+  }
   const test::AlignedBuffer memory{1 << 16};
   EXPECT_EQ(open_and_describe({"auto", 8, memory.span()}), "uring|");
 }
@@ -73,7 +79,7 @@ TEST(OpenIoEngine, WrongOptionsAreInvalid) {
 }
 
 TEST(OpenIoEngine, DeepestEngineOpens) {
-  for (const std::string kind : {"uring", "posix"}) {
+  for (const std::string kind : {"auto", "posix"}) {
     auto opened = open_io_engine({kind, kMaxIoDepth, {}});
     ASSERT_TRUE(opened) << opened.error().message;
     EXPECT_EQ((*opened).engine->depth(), kMaxIoDepth);

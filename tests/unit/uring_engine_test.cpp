@@ -31,8 +31,16 @@ IoCompletion run_one(IoEngine& engine, IoRequest& request) {
   return {};
 }
 
+class UringEngine : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto opened = make_uring_engine({"uring", 1, {}});
+    if (!opened) GTEST_SKIP() << opened.error().message;
+  }
+};
+
 // A sandbox put on while the engine is in use: what comes then fails with that errno, at once.
-TEST(UringEngine, RingRefusedLaterFailsRequestsInsteadOfLosingThem) {
+TEST_F(UringEngine, RingRefusedLaterFailsRequestsInsteadOfLosingThem) {
   const test::TempDir dir;
   test::write_file(dir / "file", random_bytes(kSector, 1));
   const std::string text = test::in_child([&]() -> std::string {
@@ -60,7 +68,7 @@ TEST(UringEngine, RingRefusedLaterFailsRequestsInsteadOfLosingThem) {
 }
 
 // Requests that are with the kernel when it refuses the ring complete as ever.
-TEST(UringEngine, RequestsInFlightSurviveARefusedRing) {
+TEST_F(UringEngine, RequestsInFlightSurviveARefusedRing) {
   const test::TempDir dir;
   const auto bytes = random_bytes(4 << 20, 2);
   test::write_file(dir / "file", bytes);
@@ -93,7 +101,7 @@ TEST(UringEngine, RequestsInFlightSurviveARefusedRing) {
   EXPECT_EQ(text, "good");
 }
 
-TEST(UringEngine, BuiltDrivenAndDestroyedOnDifferentThreads) {
+TEST_F(UringEngine, BuiltDrivenAndDestroyedOnDifferentThreads) {
   const test::TempDir dir;
   const auto bytes = random_bytes(8 << 20, 3);
   test::write_file(dir / "file", bytes);
@@ -132,7 +140,7 @@ TEST(UringEngine, BuiltDrivenAndDestroyedOnDifferentThreads) {
 
 // Registered in segments of 1 GiB; a request across their border goes unregistered. The pages are
 // the same few over and over.
-TEST(UringEngine, MemoryOfSeveralSegments) {
+TEST_F(UringEngine, MemoryOfSeveralSegments) {
   constexpr uint64_t kSize = (uint64_t{2} << 30) + 8 * kSector;
   constexpr uint64_t kStep = uint64_t{1} << 21;
   const UniqueFd pages{::memfd_create("pages", MFD_CLOEXEC)};
