@@ -5,9 +5,6 @@ from __future__ import annotations
 import inspect
 
 import pytest
-
-pytest.importorskip("vllm")
-
 from penstock.vllm import PenstockConnector, hooks
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1
 

@@ -6,11 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-torch = pytest.importorskip("torch")
-interface = pytest.importorskip("vllm.v1.kv_cache_interface")
-
-from penstock.vllm.layout import (  # noqa: E402
+import torch
+import vllm.v1.kv_cache_interface as interface
+from penstock.vllm.layout import (
     UnsupportedLayout,
     make_plan,
     regions_of_group,

@@ -6,10 +6,6 @@ import pickle
 import time
 from types import SimpleNamespace
 
-import pytest
-
-pytest.importorskip("vllm")
-
 from penstock.vllm.inflight import InFlight
 from penstock.vllm.layout import GroupPlan, Plan
 from penstock.vllm.messages import (

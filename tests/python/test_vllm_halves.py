@@ -1,0 +1,402 @@
+"""Both halves of the connector against the real core and vLLM's own request and step classes.
+
+What needs a whole engine is in tests/vllm; here are the rules that an engine shows rarely.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from penstock import Config
+from penstock.config import flatten
+from penstock.vllm.inflight import InFlight
+from penstock.vllm.layout import make_plan
+from penstock.vllm.messages import LoadFailure, StepMetadata, WorkerReport
+from penstock.vllm.scheduler import SchedulerHalf
+from penstock.vllm.worker import Rank, Results, WorkerHalf
+from vllm import SamplingParams
+from vllm.utils.hashing import sha256
+from vllm.v1.core import kv_cache_utils
+from vllm.v1.core.sched.output import NewRequestData, SchedulerOutput
+from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheGroupSpec
+from vllm.v1.outputs import KVConnectorOutput
+from vllm.v1.request import Request
+
+BLOCK, CHUNK, BLOCKS, LAYERS = 16, 64, 64, 2
+COPY = LAYERS * 2 * CHUNK * 64 * 4  # bytes of a chunk
+
+
+def write_model(directory: Path, value: int = 1) -> None:
+    """A safetensors file of one tensor, whose size and header do not depend on `value`."""
+    header = json.dumps({"w": {"dtype": "U8", "shape": [4096], "data_offsets": [0, 4096]}})
+    data = struct.pack("<Q", len(header)) + header.encode() + bytes([value]) * 4096
+    (directory / "model.safetensors").write_bytes(data)
+
+
+class Pair:
+    """A scheduler half and a worker half over one store, and the steps between them."""
+
+    def __init__(self, work: Path, **settings: Any) -> None:
+        model = work / "model"
+        if not model.exists():
+            model.mkdir()
+            write_model(model)
+        (work / "store").mkdir(mode=0o700, exist_ok=True)
+        spec = FullAttentionSpec(
+            block_size=BLOCK, num_kv_heads=2, head_size=32, dtype=torch.float32
+        )
+        names = [f"layer.{i}" for i in range(LAYERS)]
+        kv = SimpleNamespace(
+            num_blocks=BLOCKS,
+            kv_cache_groups=[KVCacheGroupSpec(names, spec)],
+            hash_block_size=BLOCK,
+        )
+        defaults = {"cache_dir": str(work / "store"), "chunk_size": CHUNK, "min_free_gb": 0}
+        config = Config.from_entries(flatten({**defaults, "max_cache_size_gb": 1, **settings}))
+        self.plan = make_plan(kv, config.chunk_size, BLOCK)
+        self.caches = {n: torch.zeros(BLOCKS, 2, BLOCK, 64, dtype=torch.float32) for n in names}
+        self.worker = WorkerHalf(config, self.plan, Rank.of(0, 1))
+        self.worker.register(kv, self.caches)
+        self.scheduler = SchedulerHalf(vllm_config(model), config, self.plan, shards=1)
+        assert self.worker.handshake is not None
+        self.scheduler.set_handshake({(0, 0): self.worker.handshake})
+
+    def close(self) -> None:
+        self.worker.shutdown()
+        self.scheduler.shutdown()
+
+    def add(self, name: str, tokens: Sequence[int], **extra: Any) -> Request:
+        request = new_request(name, tokens, **extra)
+        self.scheduler.on_new_request(request)
+        return request
+
+    def matched(self, request: Request, computed: int = 0) -> tuple[int | None, bool]:
+        """The answer once the index has given it."""
+        for _ in range(1000):
+            answer = self.scheduler.matched(request, computed)
+            if answer[0] is not None:
+                return answer
+            self.step()
+        raise AssertionError("no answer")
+
+    def step(
+        self, *new: tuple[Request, list[int], int, int], ended: set[str] | None = None
+    ) -> Results:
+        """One step. `new`: requests with block ids, computed tokens and scheduled tokens."""
+        output = step_output(*new)
+        meta = self.scheduler.build_step(output)
+        self.worker.fence(meta)
+        self.worker.start_loads(meta)
+        self.worker.submit_saves(meta)
+        return self.report(self.worker.results(ended or set()))
+
+    def report(self, results: Results) -> Results:
+        self.scheduler.take_output(
+            KVConnectorOutput(
+                finished_recving=results.received,
+                kv_connector_worker_meta=self.worker.take_report(),
+            )
+        )
+        return results
+
+    def compute_and_save(self, request: Request, blocks: list[int]) -> None:
+        for i, cache in enumerate(self.caches.values()):
+            for block in blocks:
+                cache[block] = torch.rand(cache[block].shape) + i
+        self.step((request, blocks, 0, request.num_tokens))
+        self.wait_for_saves()
+
+    def wait_for_saves(self) -> None:
+        while self.worker._saves:
+            assert self.worker._engine.wait(10)
+            self.step()
+
+    def wait_for_load(self, ended: set[str] | None = None) -> Results:
+        """Steps until something is reported."""
+        for _ in range(100):
+            results = self.step(ended=ended)
+            ended = None
+            if results.received:
+                return results
+            self.worker._engine.wait(1)
+        raise AssertionError("the load was not reported")
+
+
+def vllm_config(model: Path) -> Any:
+    hf_config = SimpleNamespace(to_dict=lambda: {"hidden_size": 64})
+    return SimpleNamespace(
+        model_config=SimpleNamespace(
+            model=str(model),
+            revision=None,
+            hf_config=hf_config,
+            dtype=torch.float32,
+            quantization=None,
+        ),
+        parallel_config=SimpleNamespace(tensor_parallel_size=1, pipeline_parallel_size=1),
+        cache_config=SimpleNamespace(cache_dtype="auto", prefix_caching_hash_algo="sha256"),
+    )
+
+
+def new_request(name: str, tokens: Sequence[int], **extra: Any) -> Request:
+    hasher = kv_cache_utils.get_request_block_hasher(BLOCK, sha256)
+    params = SamplingParams(max_tokens=50, **extra)
+    return Request(name, list(tokens), params, None, block_hasher=hasher)
+
+
+def step_output(*new: tuple[Request, list[int], int, int]) -> SchedulerOutput:
+    output = SchedulerOutput.make_empty()
+    for request, blocks, computed, scheduled in new:
+        data = NewRequestData.from_request(request, (blocks,))
+        data.num_computed_tokens = computed
+        output.scheduled_new_reqs.append(data)
+        output.num_scheduled_tokens[request.request_id] = scheduled
+    return output
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    kv_cache_utils.init_none_hash(sha256)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    made = Pair(tmp_path)
+    yield made
+    made.close()
+
+
+TOKENS = list(range(3, 203))  # 200: three chunks of 64, and 8 more
+TABLE = list(range(1, 14))
+OTHER_TABLE = list(range(20, 33))
+
+
+def warm(pair: Pair) -> None:
+    pair.compute_and_save(pair.add("first", TOKENS), TABLE)
+
+
+def start_load(pair: Pair, name: str, blocks: list[int] = OTHER_TABLE) -> Request:
+    request = pair.add(name, TOKENS)
+    assert pair.matched(request) == (192, True)
+    pair.scheduler.allocated(request, (blocks,), 192)
+    pair.step()
+    return request
+
+
+def test_what_was_saved_comes_back_to_other_rows(pair):
+    warm(pair)
+    start_load(pair, "second")
+    results = pair.wait_for_load()
+    assert results == Results(received={"second"})
+    for cache in pair.caches.values():
+        assert torch.equal(cache[TABLE[:12]], cache[OTHER_TABLE[:12]])
+        assert not cache[OTHER_TABLE[12]].any()  # past the hit: not a byte is written
+
+
+def test_matching_has_no_side_effects(pair):
+    warm(pair)
+    request = pair.add("asking", TOKENS)
+    assert [pair.matched(request) for _ in range(50)] == [(192, True)] * 50
+    assert pair.scheduler.build_step(step_output()).loads == []
+    assert pair.matched(request, 96) == (96, True)
+    assert pair.matched(request, 192) == (0, False)
+
+
+@pytest.mark.parametrize(("tokens", "hit"), [(63, 0), (64, 0), (65, 64), (128, 64), (129, 128)])
+def test_one_token_is_always_computed(pair, tokens, hit):
+    warm(pair)
+    assert pair.matched(pair.add("prompt", TOKENS[:tokens])) == (hit, hit > 0)
+
+
+def test_a_second_request_waits_for_the_same_chunk(pair):
+    warm(pair)
+    start_load(pair, "loading")
+    waiting = pair.add("waiting", [*TOKENS, 5])
+    assert pair.scheduler.matched(waiting, 0) == (None, False)
+    pair.wait_for_load()
+    assert pair.matched(waiting) == (192, True)
+
+
+def test_a_failed_load_is_claimed_once_and_forgotten_by_the_others(pair):
+    warm(pair)
+    other = pair.add("other", [*TOKENS, 5])
+    assert pair.matched(other) == (192, True)
+    failed = start_load(pair, "failed")
+    report = WorkerReport({"failed": LoadFailure(1, "corrupt")})
+    pair.scheduler.take_output(
+        KVConnectorOutput(finished_recving={"failed"}, kv_connector_worker_meta=report)
+    )
+    assert pair.matched(failed) == (0, False)
+    assert pair.matched(other) == (64, True)
+    # Nothing is saved from a request whose load failed.
+    meta = pair.scheduler.build_step(step_output((failed, OTHER_TABLE, 64, 136)))
+    assert meta.saves == []
+
+
+def test_a_stuck_drive_is_left_alone_for_a_while(pair):
+    warm(pair)
+    start_load(pair, "stuck")
+    report = WorkerReport({"stuck": LoadFailure(0, "timeout")})
+    pair.scheduler.take_output(
+        KVConnectorOutput(finished_recving={"stuck"}, kv_connector_worker_meta=report)
+    )
+    assert pair.scheduler.matched(pair.add("next", [*TOKENS, 5]), 0) == (0, False)
+
+
+def test_damage_is_reported_by_block_and_the_prefix_kept(pair, tmp_path):
+    warm(pair)
+    pool = tmp_path / "store" / "pool.data"
+    with pool.open("r+b") as file:
+        file.seek(4096 + COPY + 100)  # the second copy
+        file.write(b"damage!")
+    start_load(pair, "second")
+    results = pair.wait_for_load()
+    assert results.received == {"second"}
+    assert results.invalid_blocks == set(OTHER_TABLE[4:12])
+    stats = pair.worker.take_stats()
+    assert stats.data["failed_loads"] == 1
+    assert (stats.data["restored_tokens"], stats.data["failed_tokens"]) == (64, 128)
+
+
+def test_an_aborted_load_is_reported_once_and_without_blocks(pair):
+    warm(pair)
+    request = start_load(pair, "doomed")
+    pair.scheduler.finished(request)
+    results = pair.wait_for_load(ended={"doomed"})
+    assert results.received == {"doomed"}
+    assert not results.invalid_blocks and not results.failed
+    assert not any(pair.step().received for _ in range(5))
+
+
+def test_new_blocks_are_fenced_and_hits_are_not(pair):
+    request = pair.add("hit", TOKENS)
+    meta = pair.scheduler.build_step(step_output((request, TABLE, 96, 104)))
+    assert meta.allocated.tolist() == TABLE[6:]
+
+
+def test_blocks_of_a_load_are_fenced_when_it_starts(pair):
+    warm(pair)
+    request = pair.add("second", TOKENS)
+    assert pair.matched(request, 32) == (160, True)
+    pair.scheduler.allocated(request, (OTHER_TABLE,), 160)
+    assert pair.scheduler.build_step(step_output()).allocated.tolist() == OTHER_TABLE[2:]
+
+
+def test_only_complete_chunks_are_saved(pair):
+    request = pair.add("growing", TOKENS)
+    meta = pair.scheduler.build_step(step_output((request, TABLE, 0, 100)))
+    assert [list(save.chunks) for save in meta.saves] == [[0]]
+    request.append_output_token_ids(list(range(60)))  # 260 tokens, of which 256 are computed
+    cached = step_output()
+    cached.scheduled_cached_reqs.req_ids.append("growing")
+    cached.scheduled_cached_reqs.new_block_ids.append((list(range(14, 18)),))
+    cached.scheduled_cached_reqs.num_computed_tokens.append(100)
+    cached.num_scheduled_tokens["growing"] = 155
+    meta = pair.scheduler.build_step(cached)
+    assert [list(save.chunks) for save in meta.saves] == [[1, 2]]
+    assert meta.allocated.tolist() == list(range(14, 18))
+    cached.scheduled_cached_reqs.num_computed_tokens[0] = 255
+    cached.scheduled_cached_reqs.new_block_ids[0] = None
+    cached.num_scheduled_tokens["growing"] = 1
+    assert [list(save.chunks) for save in pair.scheduler.build_step(cached).saves] == [[3]]
+
+
+def test_decoded_tokens_are_left_out_when_asked(tmp_path):
+    pair = Pair(tmp_path, save_decode_cache=False)
+    request = pair.add("growing", TOKENS[:100])
+    request.append_output_token_ids(list(range(100)))
+    meta = pair.scheduler.build_step(step_output((request, TABLE, 0, 200)))
+    assert [list(save.chunks) for save in meta.saves] == [[0]]
+    pair.close()
+
+
+def test_bytes_in_flight_are_bounded(pair):
+    pair.scheduler._inflight = InFlight(max_bytes=4 * COPY, deadline=10)
+    warm(pair)
+    tokens = list(range(300, 500))
+    pair.compute_and_save(pair.add("another", tokens), list(range(40, 53)))
+    start_load(pair, "loading")
+    waiting = pair.add("waiting", tokens)
+    pair.scheduler._found(pair.scheduler._requests["waiting"])
+    assert pair.scheduler.matched(waiting, 0) == (None, False)
+    pair.wait_for_load()
+    assert pair.matched(waiting) == (192, True)
+
+
+def test_nothing_for_requests_that_skip_caches_and_for_adapters(pair):
+    warm(pair)
+    skipping = pair.add("skipping", TOKENS, skip_reading_prefix_cache=True)
+    assert pair.scheduler.matched(skipping, 0) == (0, False)
+    adapted = new_request("adapted", TOKENS)
+    adapted.lora_request = SimpleNamespace(lora_name="x")
+    pair.scheduler.on_new_request(adapted)
+    assert pair.scheduler.matched(adapted, 0) == (0, False)
+    meta = pair.scheduler.build_step(step_output((adapted, TABLE, 0, 200)))
+    assert meta.saves == []
+
+
+def test_a_reset_starts_a_new_epoch(pair):
+    warm(pair)
+    assert pair.scheduler.reset_cache()
+    request = pair.add("after", TOKENS)
+    assert pair.matched(request) == (0, False)
+    pair.compute_and_save(request, TABLE)
+    assert pair.matched(pair.add("later", TOKENS)) == (192, True)
+
+
+def test_another_process_finds_it_and_another_model_does_not(tmp_path):
+    one = Pair(tmp_path)
+    warm(one)
+    one.close()
+    two = Pair(tmp_path)
+    assert two.matched(two.add("again", TOKENS)) == (192, True)
+    two.close()
+    write_model(tmp_path / "model", value=2)  # the same name, size and header
+    three = Pair(tmp_path)
+    assert three.matched(three.add("again", TOKENS)) == (0, False)
+    three.close()
+
+
+def test_hashes_of_16_bytes_leave_the_connector_idle(pair):
+    request = new_request("short", TOKENS)
+    request.block_hashes = [h[:16] for h in request.block_hashes]
+    pair.scheduler.on_new_request(request)
+    assert pair.scheduler.matched(request, 0) == (0, False)
+    assert pair.scheduler._idle
+    assert pair.scheduler.build_step(step_output((request, TABLE, 0, 200))).saves == []
+
+
+def test_a_model_without_weight_files_leaves_the_connector_idle(tmp_path):
+    (tmp_path / "model").mkdir()
+    pair = Pair(tmp_path)
+    assert pair.scheduler._idle
+    assert pair.matched(pair.add("any", TOKENS)) == (0, False)
+    pair.close()
+
+
+def test_ranks_that_disagree_leave_the_connector_idle(pair):
+    handshake = pair.worker.handshake
+    other = type(handshake)(layout="{}", copy_bytes=handshake.copy_bytes)
+    pair.scheduler.set_handshake({(0, 0): handshake, (0, 1): other})
+    assert pair.scheduler._idle
+
+
+@pytest.mark.parametrize(
+    ("rank", "replicas", "shard", "writes"), [(0, 1, 0, True), (3, 1, 3, True), (3, 4, 0, False)]
+)
+def test_ranks_with_the_same_kv_share_a_shard_and_one_writes(rank, replicas, shard, writes):
+    place = Rank.of(rank, replicas)
+    assert place.shard == shard
+    assert place.writes(SimpleNamespace(first_key=8)) is writes
+    writers = [r for r in range(4) if Rank.of(r, 4).writes(SimpleNamespace(first_key=7))]
+    assert writers == [3]
+
+
+def test_a_step_without_work_costs_nothing(pair):
+    assert pair.scheduler.build_step(step_output()) == StepMetadata()
