@@ -1,4 +1,4 @@
-"""The house rules that can be checked by reading: layers include only downward, files stay small."""
+"""The house rules that can be checked by reading: layers include only downward, small files."""
 
 import re
 from pathlib import Path
