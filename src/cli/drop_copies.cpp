@@ -1,11 +1,13 @@
 #include "cli/drop_copies.hpp"
 
-#include <fmt/format.h>
+#include <fcntl.h>
 
 #include <chrono>
+#include <filesystem>
 #include <future>
 #include <thread>
 
+#include "cli/store_view.hpp"
 #include "store/store.hpp"
 
 namespace penstock::cli {
@@ -14,12 +16,22 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kPatience{60};
 
-Result<std::shared_ptr<Store>> open_store(const std::vector<std::string>& directories,
-                                          const StoreTotals& totals) {
+// With every pool that can be found: the store does not see copies in the others.
+Result<std::shared_ptr<Store>> open_store(const std::vector<std::string>& directories) {
+  auto view = StoreView::open(directories, O_RDONLY);
+  if (!view) return view.take_error();
+  const auto totals = view->inspector().totals();
+  if (!totals) return totals.error();
   StoreOptions options;
-  options.directories = directories;
-  options.block_size = totals.block_size;
-  options.max_bytes = totals.max_bytes;  // as it is: another size would evict or shrink
+  options.directories = {directories.front()};
+  for (const PoolFile& pool : view->pools()) {
+    const std::string directory = std::filesystem::path{pool.path}.parent_path().string();
+    std::error_code error;
+    if (pool.fd && !std::filesystem::equivalent(directory, directories.front(), error))
+      options.directories.push_back(directory);
+  }
+  options.block_size = totals->block_size;
+  options.max_bytes = totals->max_bytes;  // as it is: another size would evict or shrink
   return Store::open(options);
 }
 
@@ -52,13 +64,13 @@ Status drop(Store& store, const CopyRow& row) {
 
 }  // namespace
 
-Result<uint64_t> drop_copies(const std::vector<std::string>& directories,
-                             const std::vector<CopyRow>& rows) {
+Result<Dropped> drop_copies(const std::vector<std::string>& directories,
+                            const std::vector<CopyRow>& rows) {
   auto inspector = Inspector::open(directories.front());
   if (!inspector) return inspector.take_error();
   const auto before = (*inspector)->totals();
   if (!before) return before.error();
-  const auto store = open_store(directories, *before);
+  const auto store = open_store(directories);
   if (!store) return store.error();
   for (const CopyRow& row : rows) {
     const Status status = drop(**store, row);
@@ -67,10 +79,15 @@ Result<uint64_t> drop_copies(const std::vector<std::string>& directories,
   }
   const auto after = wait_until_removed(**inspector);
   if (!after) return after.error();
-  return before->copies > after->copies ? before->copies - after->copies : 0;
+  Dropped dropped;
+  dropped.copies = before->copies > after->copies ? before->copies - after->copies : 0;
+  for (const CopyRow& row : rows)
+    if (!row.is_valid || (*inspector)->look_again(row).status != Status::NotFound)
+      ++dropped.remaining;
+  return dropped;
 }
 
-Result<uint64_t> drop_all_copies(const std::string& directory) {
+Result<Dropped> drop_all_copies(const std::string& directory) {
   std::vector<CopyRow> roots;
   {
     auto inspector = Inspector::open(directory);

@@ -9,11 +9,16 @@
 
 namespace penstock::cli {
 
-// Returns how many copies went, the descendants included. A copy that has gone already, or was
-// written again since `rows` were read, is left alone.
-Result<uint64_t> drop_copies(const std::vector<std::string>& directories,
-                             const std::vector<CopyRow>& rows);
+struct Dropped {
+  uint64_t copies = 0;     // that went, the descendants included
+  uint64_t remaining = 0;  // of `rows`: the store cannot remove them
+};
+
+// A copy that has gone already, or was written again since `rows` were read, is left alone. The
+// directories that the index names are used beside those that are given.
+Result<Dropped> drop_copies(const std::vector<std::string>& directories,
+                            const std::vector<CopyRow>& rows);
 // Empties the store. For benchmarks.
-Result<uint64_t> drop_all_copies(const std::string& directory);
+Result<Dropped> drop_all_copies(const std::string& directory);
 
 }  // namespace penstock::cli

@@ -22,7 +22,7 @@ struct Report {
   std::vector<std::string> audit;     // contradictions within the index
   std::vector<std::string> problems;  // pools that are not there
   CheckResult check;
-  uint64_t dropped = 0;
+  Dropped dropped;
 };
 
 Result<Report> examine_store(const std::vector<std::string>& directories) {
@@ -71,7 +71,8 @@ Json to_json(const Report& report) {
                {"problems", report.problems},
                {"audit", report.audit},
                {"damaged", Json::array()},
-               {"dropped", report.dropped}};
+               {"dropped", report.dropped.copies},
+               {"not_dropped", report.dropped.remaining}};
   for (const DamagedCopy& damaged : report.check.damaged)
     json["damaged"].push_back({{"key", damaged.row.name.key.hex()},
                                {"namespace", damaged.row.name_space},
@@ -91,7 +92,11 @@ Result<void> repair(const Options& options, Report& report) {
   const auto dropped = drop_copies(options.common.dir, rows);
   if (!dropped) return dropped.error();
   report.dropped = *dropped;
-  fmt::print("{} copies dropped: the damaged ones, and those that hang below them\n", *dropped);
+  fmt::print("{} copies dropped: the damaged ones, and those that hang below them\n",
+             dropped->copies);
+  if (dropped->remaining != 0)
+    fmt::print("{} could not be dropped: their rows in the index are damaged\n",
+               dropped->remaining);
   return {};
 }
 
@@ -110,7 +115,8 @@ int run(const Options& options) {
   if (options.repair)
     if (const auto repaired = repair(options, *report); !repaired)
       return could_not_run(repaired.error());
-  const bool good = (options.repair || report->check.damaged.empty()) && report->audit.empty() &&
+  const bool repaired = options.repair && report->dropped.remaining == 0;
+  const bool good = (repaired || report->check.damaged.empty()) && report->audit.empty() &&
                     report->problems.empty();
   return write_json(options.common, to_json(*report), good ? kGood : kShortfall);
 }
