@@ -18,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr Geometry kGeometry{.layers = 2, .page_bytes = 12288, .rows_per_chunk = 4};
-constexpr uint32_t kChunks = 60;  // enough for both pools to grow
+constexpr uint32_t kChunks = 60;    // enough for both pools to grow
 constexpr uint64_t kBlock = 32768;  // three a chunk
 
 // A store on two drives with two chains of chunks.
