@@ -130,9 +130,10 @@ Status Index::reserve(NamespaceId ns, uint32_t process, std::span<const Wish> wi
     }
     for (size_t i = 0; i < wishes.size(); ++i) {
       Reservation& answer = reservations[i];
-      const uint64_t blocks = div_up(wishes[i].length, head_.meta.block_size);
+      const uint64_t length = wishes[i].length;
+      const uint64_t blocks = div_up(length, head_.meta.block_size);
       const uint64_t bytes = blocks * head_.meta.block_size;
-      if (wishes[i].length == 0 || blocks > kMaxBlocksOfCopy) {
+      if (length == 0 || length > kMaxBlocksOfCopy * head_.meta.block_size) {
         answer.status = Status::Invalid;
       } else if (copies_.id_of(ns, wishes[i].name) != 0) {
         answer.status = Status::Rejected;
@@ -169,8 +170,9 @@ Status Index::commit_one(NamespaceId ns, uint32_t process, const CopyInsert& cop
   }
   Status status = Status::Ok;
   int64_t parent = 0;
-  if (copy.length == 0 || claimed.size() != copy.extents.size() ||
-      blocks != copy.checksums.size() || blocks != div_up(copy.length, head_.meta.block_size)) {
+  if (copy.length == 0 || copy.length > blocks * head_.meta.block_size ||
+      claimed.size() != copy.extents.size() || blocks != copy.checksums.size() ||
+      blocks != div_up(copy.length, head_.meta.block_size)) {
     status = Status::Invalid;  // not what was reserved
   } else if (retired) {
     status = Status::Rejected;  // the pool shrinks there

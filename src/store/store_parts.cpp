@@ -142,6 +142,12 @@ Result<std::vector<std::string>> prepare_directories(const StoreOptions& options
     std::string chosen = path ? *path : given;
     if (std::find(directories.begin(), directories.end(), chosen) != directories.end())
       return Error{Status::Invalid, "cache directory " + given + " is given twice"};
+    // The same directories in another order, or a store of its own: its index would be forgotten.
+    if (!directories.empty() && file_size(StoreFiles{chosen}.index) != 0) {
+      return Error{Status::Invalid, "cache directory " + given +
+                                        " has the index of a store, so it must come first; or "
+                                        "remove what is in it"};
+    }
     directories.push_back(std::move(chosen));
   }
   return directories;

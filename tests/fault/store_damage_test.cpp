@@ -182,7 +182,8 @@ TEST_F(StoreDamage, RowsThatContradictThePools) {
       for (uint64_t i = 0; i < 4000; ++i) names.push_back(name_of(i));
       int found = 0;
       for (const CopyRecord& record : rig.find(names)) found += record.status == Status::Ok;
-      if (rig.metric("corrupt_copies") < 50) return "not counted";
+      // Upkeep may have met such a row first, which ends it for good.
+      if (rig.metric("corrupt_copies") < 50 && rig.metric("failed") == 0) return "not counted";
       return std::to_string(found);
     });
     EXPECT_EQ(seen, "0") << change;

@@ -290,6 +290,26 @@ TEST(Index, ABatchThatCannotBeWrittenHasNoEffect) {
   EXPECT_EQ(rig.audit(), "");
 }
 
+TEST(Index, ARowThatMakesNoSenseIsAMissAndNeverFreesBlocks) {
+  IndexRig rig{{10}};
+  ASSERT_EQ(rig.save(name_of(1), Key{}, 2, 1), Status::Ok);
+  ASSERT_EQ(rig.save(name_of(2), Key{}, 2, 2), Status::Ok);
+  {
+    auto other = Database::open(rig.directory / "penstock.db", SQLITE_OPEN_READWRITE, "");
+    ASSERT_TRUE(other);
+    ASSERT_TRUE((*other)->exec("UPDATE copy SET length = 1 WHERE id = 1"));
+  }
+  EXPECT_FALSE(rig.has(name_of(1)));
+  EXPECT_TRUE(rig.has(name_of(2)));
+  EXPECT_EQ(rig.index->counters().corrupt_copies, 1u);
+  EXPECT_FALSE(rig.index->is_corrupt());
+  uint32_t removed = 0;
+  EXPECT_EQ(rig.index->evict(10, 10, removed), Status::Corrupt);
+  EXPECT_TRUE(rig.index->is_corrupt());
+  EXPECT_EQ(rig.save(name_of(3), Key{}), Status::Corrupt);
+  EXPECT_FALSE(rig.has(name_of(2)));
+}
+
 TEST(Index, NamespacesAreInterned) {
   IndexRig rig{{10}};
   const auto second = rig.index->open_namespace(namespace_spec(2), 1);

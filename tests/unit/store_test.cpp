@@ -141,6 +141,9 @@ TEST(Store, ACopyLargerThanTheStoreEvictsNothing) {
   EXPECT_EQ(rig.save(2, 0, 10'000), Status::NoSpace);
   EXPECT_TRUE(rig.has(1));
   EXPECT_EQ(rig.metric("rejected_no_space"), 1);
+  const auto answers = rig.reserve({{name_of(3), UINT64_MAX}, {name_of(4), 0}});
+  EXPECT_EQ(answers[0].status, Status::Invalid);
+  EXPECT_EQ(answers[1].status, Status::Invalid);
 }
 
 TEST(Store, AHitKeepsACopy) {
@@ -316,16 +319,24 @@ TEST(Store, APoolIsKnownAgainWhereverItIsMounted) {
 TEST(Store, APoolOfAnotherStoreIsNotTouched) {
   TempDir a;
   TempDir b;
+  TempDir c;
+  StoreOptions other = options_for(b.path(), 64 * kMib);
+  other.directories.push_back(c.path());
   {
-    StoreRig rig{options_for(b.path(), 64 * kMib)};
-    ASSERT_EQ(rig.save(1), Status::Ok);
+    StoreRig rig{other};
+    ASSERT_EQ(rig.save(1, 0, 2), Status::Ok);
   }
-  StoreOptions options = options_for(a.path(), 64 * kMib);
-  options.directories.push_back(b.path());
-  const auto store = Store::open(options);
-  EXPECT_EQ(store.status(), Status::Invalid);
-  EXPECT_NE(store.error().message.find("another store"), std::string::npos);
-  StoreRig rig{options_for(b.path(), 64 * kMib)};
+  const auto refusal = [](std::vector<std::string> directories) {
+    StoreOptions options = options_for("", 64 * kMib);
+    options.directories = std::move(directories);
+    const auto store = Store::open(options);
+    EXPECT_EQ(store.status(), Status::Invalid);
+    return store.error().message;
+  };
+  EXPECT_NE(refusal({a.path(), c.path()}).find("another store"), std::string::npos);
+  EXPECT_NE(refusal({a.path(), b.path()}).find("must come first"), std::string::npos);
+  EXPECT_NE(refusal({c.path(), b.path()}).find("must come first"), std::string::npos);
+  StoreRig rig{other};
   EXPECT_TRUE(rig.has(1));
 }
 
