@@ -108,6 +108,25 @@ void measure_lookups(Index& index, NamespaceId ns, uint64_t chains, uint64_t cha
   }
 }
 
+void measure_finds(Index& index, NamespaceId ns, uint64_t chains, uint64_t chain) {
+  std::mt19937_64 random{2};
+  constexpr uint64_t kNames = 256;
+  std::vector<double> times;
+  for (int round = 0; round < 300; ++round) {
+    std::vector<CopyName> names;
+    const uint64_t which = random() % chains;
+    for (uint64_t i = 0; i < std::min(kNames, chain); ++i)
+      names.push_back({key_at(which, i), 0, 0});
+    const auto start = Clock::now();
+    const auto records = index.find(ns, names);
+    times.push_back(us_since(start));
+    if (records.back().status != Status::Ok) fail("a copy was not found");
+  }
+  std::printf("find of %llu copies: p50 %.0f us, p99 %.0f us\n",
+              static_cast<unsigned long long>(std::min(kNames, chain)), percentile(times, 0.5),
+              percentile(times, 0.99));
+}
+
 void measure_commits(StoreParts& parts, NamespaceId ns, size_t batch) {
   Index& index = *parts.index;
   std::vector<double> times;
@@ -170,6 +189,7 @@ int run(const std::string& directory, uint64_t copies, uint64_t chain) {
     const auto ns = parts.index->open_namespace({Digest{}, "bench"}, now_ms());
     if (!ns) fail(ns.error().message);
     measure_lookups(*parts.index, *ns, copies / chain, chain);
+    measure_finds(*parts.index, *ns, copies / chain, chain);
     measure_commits(parts, *ns, 8);
     measure_commits(parts, *ns, 64);
     std::printf("resident at most: %.1f MiB\n", static_cast<double>(resident_kib()) / 1024);
