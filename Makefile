@@ -73,7 +73,7 @@ format: deps
 	@$(VENV)/ruff check --quiet --fix . ; $(VENV)/ruff format --quiet .
 
 bench: build  ## figures against the raw ceiling, as JSON in build/
-	build/penstock bench --dir build/bench-store --json build/bench.json
+	build/penstock bench --dir build --json build/bench.json
 
 clean:
 	rm -rf build
