@@ -185,7 +185,7 @@ class WorkerHalf:
         return taken if taken.failures else None
 
     def take_stats(self) -> PenstockStats | None:
-        return self._stats.take()
+        return self._stats.take() if self._config.enable_metrics else None
 
     # -- jobs ------------------------------------------------------------------------------------
 
@@ -193,18 +193,21 @@ class WorkerHalf:
         namespace = self._open_namespace()
         if namespace is None:
             return None
-        return self._engine.submit(
-            kind,
-            namespace,
-            shard,
-            bytes(work.keys),
-            bytes(work.parents),
-            work.groups.tolist(),
-            work.rows.tolist(),
-            layerwise=kind == "load"
-            and self._config.enable_layerwise
-            and not self._config.use_async,
-        )
+        layerwise = not self._config.use_async and self._config.enable_layerwise
+        try:
+            return self._engine.submit(
+                kind,
+                namespace,
+                shard,
+                bytes(work.keys),
+                bytes(work.parents),
+                work.groups.tolist(),
+                work.rows.tolist(),
+                layerwise=layerwise and kind == "load",
+            )
+        except _core.PenstockError as error:  # ours to mend, but no reason to end the engine
+            logger.error("penstock: a %s of %s was refused: %s", kind, work.request_id, error)
+            return None
 
     def _open_namespace(self) -> int | None:
         if self._namespace is None and time.monotonic() >= self._retry_at:
