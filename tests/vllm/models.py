@@ -100,6 +100,11 @@ def _mamba() -> Any:
         num_attention_heads=4,
         num_key_value_heads=2,
         layer_types=["conv", "conv", "conv", "full_attention"],
+        conv_dim=256,
+        conv_L_cache=3,
+        block_dim=256,
+        block_ff_dim=512,
+        block_auto_adjust_ff_dim=False,
         **_COMMON,
     )
 

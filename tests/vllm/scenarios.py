@@ -294,7 +294,7 @@ def endless(work: Path, store: str = "killed") -> dict[str, Any]:
     """Serves and saves prompts that are always new, until it is killed."""
     llm = _llama(work, connector(work / store))
     for turn in range(1_000_000):
-        serve(llm, [prompt(1100, seed=100 * turn + i) for i in range(4)], max_tokens=2)
+        serve(llm, [prompt(1100, seed=1_000_000 + 100 * turn + i) for i in range(4)], max_tokens=2)
         (work / "turns").write_text(str(turn))
     return {}
 
