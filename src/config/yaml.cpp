@@ -1,5 +1,6 @@
 // YAML to entries. The only file that knows yaml-cpp; its exceptions end here.
 #include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <cerrno>
@@ -7,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 #include <set>
+#include <sstream>
 
 #include "config/load.hpp"
 
@@ -17,6 +19,31 @@ namespace {
 constexpr size_t kMaxBytes = 1 << 20;
 constexpr size_t kMaxEntries = 1024;
 constexpr int kMaxDepth = 4;
+
+// For counting documents: what is in them does not matter.
+struct Ignore final : YAML::EventHandler {
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+// Not YAML::LoadAll: on some malformed texts the parser finds documents without end and never moves
+// on, so that it fills the memory.
+bool has_several_documents(const std::string& text) {
+  std::istringstream stream{text};
+  YAML::Parser parser{stream};
+  Ignore ignore;
+  return parser.HandleNextDocument(ignore) && parser.HandleNextDocument(ignore);
+}
 
 Error at(const YAML::Mark& mark, std::string_view what) {
   return {Status::Invalid,
@@ -63,12 +90,12 @@ Result<void> flatten(const YAML::Node& map, const std::string& prefix, int depth
 
 Result<std::vector<ConfigEntry>> parse_yaml(const std::string& text) {
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.size() > 1) return Error{Status::Invalid, "more than one YAML document"};
+    if (has_several_documents(text)) return Error{Status::Invalid, "more than one YAML document"};
+    const YAML::Node document = YAML::Load(text);
     std::vector<ConfigEntry> entries;
-    if (documents.empty() || documents[0].IsNull()) return entries;
-    if (!documents[0].IsMap()) return at(documents[0].Mark(), "expected keys and values");
-    if (auto done = flatten(documents[0], "", 0, entries); !done) return done.take_error();
+    if (document.IsNull()) return entries;
+    if (!document.IsMap()) return at(document.Mark(), "expected keys and values");
+    if (auto done = flatten(document, "", 0, entries); !done) return done.take_error();
     return entries;
   } catch (const YAML::Exception& error) {
     return at(error.mark, error.msg);

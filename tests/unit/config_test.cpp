@@ -212,6 +212,17 @@ TEST(Config, DuplicateKeysAreRefused) {
             "gds_config.cache_dir: given twice");
 }
 
+// Found by the property test below: yaml-cpp's LoadAll never came back from this.
+TEST(Config, ATextWithoutEndIsRefused) {
+  EXPECT_FALSE(refusal("!!int -1gds_config  - \t\t\xff[&a |]>[\xff"
+                       "1e999cache_dircache_dir1e999-1[-1{"
+                       "\"\n? 1e9991e999%")
+                   .empty());
+  EXPECT_FALSE(refusal("{  }-1*a/dcache_dir---\n? : \"|>&a {>\x01}\x01"
+                       "cache_dir&a ]  ")
+                   .empty());
+}
+
 TEST(Config, AliasesCannotBlowUp) {
   std::string text = "a0: &a0 {x: 1, y: 2}\n";
   for (int i = 1; i < 40; ++i) {
