@@ -410,7 +410,8 @@ TEST(Inspector, ShowsAStoreThatIsInUse) {
   TempDir directory;
   EXPECT_EQ(Inspector::open(directory.path()).status(), Status::NotFound);
   StoreRig rig{options_for(directory.path(), 64 * kMib)};
-  for (uint64_t i = 1; i <= 1200; ++i) ASSERT_EQ(rig.save(i % 600 == 1 ? i : i, 0), Status::Ok);
+  // Well below the size: no eviction changes the figures between two looks.
+  for (uint64_t i = 1; i <= 300; ++i) ASSERT_EQ(rig.save(i, 0), Status::Ok);
   auto inspector = Inspector::open(directory.path());
   ASSERT_TRUE(inspector) << inspector.error().message;
   const auto namespaces = (*inspector)->namespaces();
