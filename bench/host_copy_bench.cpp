@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/sizes.hpp"
-#include "device/host.hpp"
+#include "device/host_copy.hpp"
 
 using namespace penstock;
 

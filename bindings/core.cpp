@@ -44,11 +44,12 @@ class PyEngine {
   std::shared_ptr<Engine> engine_;
 };
 
-std::unique_ptr<PyEngine> open_engine(const Config& config,
-                                      const std::vector<LayoutTuple>& layouts) {
+std::unique_ptr<PyEngine> open_engine(const Config& config, const std::vector<LayoutTuple>& layouts,
+                                      const std::string& device) {
   auto converted = layouts_from_tuples(layouts);
   nb::gil_scoped_release release;
-  return std::make_unique<PyEngine>(value_or_throw(Engine::open(config, std::move(converted))));
+  return std::make_unique<PyEngine>(
+      value_or_throw(Engine::open(config, std::move(converted), device)));
 }
 
 NamespaceId open_namespace(PyEngine& self, const nb::bytes& digest, std::string description) {
@@ -68,7 +69,7 @@ Lookup lookup(PyEngine& self, NamespaceId ns, const nb::bytes& chain,
 std::optional<JobId> submit(PyEngine& self, const std::string& kind, NamespaceId ns, uint32_t shard,
                             const nb::bytes& keys, const nb::bytes& parents,
                             const std::vector<uint32_t>& groups, std::vector<int32_t> rows,
-                            bool layerwise, double deadline_s) {
+                            bool layerwise, double deadline_s, Stream stream) {
   if (kind != "save" && kind != "load") throw nb::value_error("kind: 'save' or 'load'");
   const auto key_list = keys_from_bytes(keys);
   const auto parent_list = keys_from_bytes(parents);
@@ -81,6 +82,7 @@ std::optional<JobId> submit(PyEngine& self, const std::string& kind, NamespaceId
   request.layerwise = layerwise;
   request.rows = std::move(rows);
   request.deadline = to_millis(deadline_s);
+  request.stream = stream;
   for (size_t i = 0; i < groups.size(); ++i)
     request.chunks.push_back({key_list[i], parent_list[i], groups[i]});
   auto id = self.get()->submit(std::move(request));
@@ -152,11 +154,11 @@ void bind_engine(nb::module_& m) {
   const nb::call_guard<nb::gil_scoped_release> no_gil;
   nb::class_<PyEngine>(m, "Engine",
                        "Saves and loads chunks of KV; see include/penstock/engine.hpp.")
-      .def_static("open", &open_engine, "config"_a, "layouts"_a)
+      .def_static("open", &open_engine, "config"_a, "layouts"_a, "device"_a = "cpu")
       .def("open_namespace", &open_namespace, "digest"_a, "description"_a)
       .def("lookup", &lookup, "ns"_a, "chain"_a, "groups"_a)
       .def("submit", &submit, "kind"_a, "ns"_a, "shard"_a, "keys"_a, "parents"_a, "groups"_a,
-           "rows"_a, "layerwise"_a = false, "deadline_s"_a = 0.0,
+           "rows"_a, "layerwise"_a = false, "deadline_s"_a = 0.0, "stream"_a = nb::none(),
            "Queues a job and returns its id; None if the queue is full.")
       .def("poll", [](PyEngine& self) { return self.get()->poll(); })
       .def(
@@ -176,10 +178,16 @@ void bind_engine(nb::module_& m) {
           "id"_a, "layer"_a, "timeout_s"_a, no_gil)
       .def(
           "release_rows",
-          [](PyEngine& self, uint32_t group, const std::vector<int32_t>& rows) {
-            self.get()->release_rows(group, rows);
+          [](PyEngine& self, uint32_t group, const std::vector<int32_t>& rows, Stream stream) {
+            self.get()->release_rows(group, rows, stream);
           },
-          "group"_a, "rows"_a, no_gil)
+          "group"_a, "rows"_a, "stream"_a = nb::none(), no_gil)
+      .def(
+          "wait_layer_on_stream",
+          [](PyEngine& self, JobId id, uint32_t layer, uint64_t stream) {
+            return self.get()->wait_layer_on_stream(id, layer, stream);
+          },
+          "id"_a, "layer"_a, "stream"_a)
       .def("metrics", [](PyEngine& self) { return self.get()->metrics(); })
       .def("facts", [](PyEngine& self) { return self.get()->facts(); })
       .def_prop_ro("block_size", [](PyEngine& self) { return self.get()->block_size(); })

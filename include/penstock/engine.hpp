@@ -57,6 +57,10 @@ class Lookup {
 
 inline constexpr int32_t kNoRow = -1;  // a row that is neither read nor written
 
+// A CUDA stream's handle (cudaStream_t; 0 is the default stream); nullopt: the pages are the
+// host's, or the caller has synchronized.
+using Stream = std::optional<uint64_t>;
+
 // One copy's part in a job.
 struct JobChunk {
   Key key;
@@ -74,6 +78,7 @@ struct JobRequest {
   std::vector<JobChunk> chunks;  // parents before children
   std::vector<int32_t> rows;     // for each chunk in turn rows_per_chunk of its group; or kNoRow
   std::chrono::milliseconds deadline{0};  // 0: the configured one
+  Stream stream = {};  // the pages are touched after what has been given to it up to submit()
 };
 
 using JobId = uint64_t;
@@ -91,9 +96,11 @@ class Engine {
  public:
   // Opens (or shares) the store of config.gds_config.cache_dir. `layouts` may be empty for an
   // engine that only looks things up; otherwise they are registered, and a new store's block size
-  // is no larger than the smallest copy.
+  // is no larger than the smallest copy. `device` says where the layouts' memory lies: "cpu", or
+  // "cuda:N".
   static Result<std::unique_ptr<Engine>> open(const Config& config,
-                                              std::vector<GroupLayout> layouts);
+                                              std::vector<GroupLayout> layouts,
+                                              const std::string& device = "cpu");
   ~Engine();  // completes every job (Closed), then joins its threads
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -115,10 +122,14 @@ class Engine {
   // Layers of a load that are complete, in order; all of them once the job has completed.
   uint32_t layers_ready(JobId id) const;
   bool wait_layer(JobId id, uint32_t layer, std::chrono::milliseconds timeout) const;
+  // Makes the GPU's `stream` wait instead: it goes on when the layer is complete or the job has
+  // ended, at the latest at its deadline. False: the pages are the host's, nothing waits.
+  bool wait_layer_on_stream(JobId id, uint32_t layer, Stream stream);
 
-  // The fence: when it returns, no save reads any of `rows` of `group` any more. Chunks whose pages
-  // were not read yet are Cancelled. Waits for one block's copy at most.
-  void release_rows(uint32_t group, std::span<const int32_t> rows);
+  // The fence: when it returns, no save reads any of `rows` of `group` any more; on a GPU, not
+  // before what is given to `stream` from then on. Chunks whose pages were not read yet are
+  // Cancelled. Waits for one block's copy at most, on a GPU for a launch.
+  void release_rows(uint32_t group, std::span<const int32_t> rows, Stream stream = {});
 
   // Deletes nothing and waits for no drive: copies of other namespaces only age.
   std::map<std::string, double> metrics() const;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -51,5 +52,7 @@ class CopyMap {
   uint64_t rows_ = 0;  // rows that every region has
   uint32_t layer_count_ = 0;
 };
+
+using CopyMaps = std::shared_ptr<const std::vector<CopyMap>>;  // by group
 
 }  // namespace penstock

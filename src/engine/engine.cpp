@@ -7,7 +7,7 @@
 
 #include "base/log.hpp"
 #include "base/sizes.hpp"
-#include "device/copy_map.hpp"
+#include "device/open.hpp"
 #include "engine/lookup.hpp"
 #include "engine/test_fault.hpp"
 #include "io/open.hpp"
@@ -56,16 +56,22 @@ struct Engine::Impl {
   std::mutex mutex;
   std::unordered_map<NamespaceId, Digest> digests;  // guarded by mutex
 
-  Result<void> start_mover(const Config& config, std::vector<CopyMap> maps);
+  Result<void> start_mover(const Config& config, std::vector<GroupLayout> layouts, CopyMaps maps,
+                           const std::string& device_name);
 };
 
-Result<void> Engine::Impl::start_mover(const Config& config, std::vector<CopyMap> maps) {
+Result<void> Engine::Impl::start_mover(const Config& config, std::vector<GroupLayout> layouts,
+                                       CopyMaps maps, const std::string& device_name) {
   const GdsConfig& gds = config.gds_config;
   const uint64_t slot = std::max(store->block_size(), kSlot);
   const size_t depth = size_t{gds.io_depth} * store->pool_count();
   const size_t slots = std::max<size_t>(4, std::min(depth + kSpareSlots, kMaxStaging / slot));
+  auto device = open_device(device_name, std::move(layouts), maps);
+  if (!device) return device.take_error();
+  facts["device"] = (*device)->name();
   auto staging = Staging::create(slots, slot);
   if (!staging) return staging.take_error();
+  (*device)->pin(staging->memory());
   auto opened = open_io_engine({gds.io_engine, slots + store->pool_count(), staging->memory()});
   if (!opened) return opened.take_error();
   facts["io_engine"] = opened->engine->name();
@@ -79,15 +85,15 @@ Result<void> Engine::Impl::start_mover(const Config& config, std::vector<CopyMap
   options.load_deadline = to_ms(gds.load_deadline_s);
   options.save_deadline = to_ms(gds.save_deadline_s);
   mover = std::make_unique<Mover>(store, std::move(maps), std::move(*staging), std::move(*engine),
-                                  options);
+                                  std::move(*device), options);
   return {};
 }
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_{std::move(impl)} {}
 Engine::~Engine() = default;
 
-Result<std::unique_ptr<Engine>> Engine::open(const Config& config,
-                                             std::vector<GroupLayout> layouts) {
+Result<std::unique_ptr<Engine>> Engine::open(const Config& config, std::vector<GroupLayout> layouts,
+                                             const std::string& device) {
   if (auto valid = config.validate(); !valid) return valid.take_error();
   set_log_level(config.log_level);
   std::vector<CopyMap> maps;
@@ -105,8 +111,9 @@ Result<std::unique_ptr<Engine>> Engine::open(const Config& config,
   auto impl = std::make_unique<Impl>();
   impl->store = std::move(*store);
   if (!maps.empty()) {
-    if (auto started = impl->start_mover(config, std::move(maps)); !started)
-      return started.take_error();
+    auto shared = std::make_shared<const std::vector<CopyMap>>(std::move(maps));
+    auto started = impl->start_mover(config, std::move(layouts), std::move(shared), device);
+    if (!started) return started.take_error();
   }
   return std::unique_ptr<Engine>{new Engine{std::move(impl)}};
 }
@@ -168,8 +175,12 @@ bool Engine::wait_layer(JobId id, uint32_t layer, std::chrono::milliseconds time
   return !impl_->mover || impl_->mover->outbox().wait_layer(id, layer, timeout);
 }
 
-void Engine::release_rows(uint32_t group, std::span<const int32_t> rows) {
-  if (impl_->mover) impl_->mover->release_rows(group, rows);
+bool Engine::wait_layer_on_stream(JobId id, uint32_t layer, Stream stream) {
+  return impl_->mover && impl_->mover->wait_layer_on_stream(id, layer, stream);
+}
+
+void Engine::release_rows(uint32_t group, std::span<const int32_t> rows, Stream stream) {
+  if (impl_->mover) impl_->mover->release_rows(group, rows, stream);
 }
 
 std::map<std::string, double> Engine::metrics() const {

@@ -32,6 +32,25 @@ void MoverContext::aim(Transfer& transfer, IoOp op, Job& job, size_t chunk, uint
   transfer.block_count = run.count;
 }
 
+void MoverContext::aim_move(Transfer& transfer, PageMove::Direction direction) const {
+  const Job& job = *transfer.job;
+  const ChunkWork& chunk = job.chunks[transfer.chunk];
+  const uint32_t first = transfer.first_block, count = transfer.block_count;
+  PageMove& move = transfer.move;
+  move.direction = direction;
+  move.group = chunk.name.group;
+  move.rows = chunk.rows;
+  move.begin = block_begin(first);
+  move.end = block_end(chunk, first + count - 1);
+  move.block_size = store.block_size();
+  move.data = transfer.io.data;
+  move.after = job.ticket;
+  move.identities.clear();
+  for (uint32_t i = first; i < first + count; ++i)
+    move.identities.push_back(
+        block_identity(job.digest, chunk.name, i, maps[chunk.name.group].copy_bytes()));
+}
+
 std::vector<BlockAddress> flatten(const std::vector<Extent>& extents) {
   std::vector<BlockAddress> blocks;
   for (const Extent& extent : extents)
@@ -54,6 +73,7 @@ void report(MoverContext& context, Job& job) {
   const auto micros = static_cast<uint64_t>(result.seconds * 1e6);
   (job.request.kind == JobKind::Load ? context.metrics.load_micros : context.metrics.save_micros)
       .add(micros);
+  if (result.kind == JobKind::Load) context.moves.device().job_done(job.id);
   context.outbox.complete(std::move(result));
 }
 

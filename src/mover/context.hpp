@@ -9,6 +9,7 @@
 #include "mover/inbox.hpp"
 #include "mover/job.hpp"
 #include "mover/metrics.hpp"
+#include "mover/move_queue.hpp"
 #include "mover/outbox.hpp"
 #include "mover/row_fence.hpp"
 #include "mover/transfer_pool.hpp"
@@ -20,6 +21,7 @@ struct MoverContext {
   Store& store;
   const std::vector<CopyMap>& maps;  // by group
   TransferPool& transfers;
+  MoveQueue& moves;
   const std::shared_ptr<Inbox>& inbox;
   Outbox& outbox;
   RowFence& fence;
@@ -35,6 +37,8 @@ struct MoverContext {
   // Aims a transfer at the run's place on disk.
   void aim(Transfer& transfer, IoOp op, Job& job, size_t chunk, uint32_t first,
            const Run& run) const;
+  // Makes the transfer's run a move between its slot and the chunk's pages.
+  void aim_move(Transfer& transfer, PageMove::Direction direction) const;
   // The bytes of block `ordinal` of the chunk's copy.
   uint64_t block_begin(uint32_t ordinal) const { return ordinal * store.block_size(); }
   uint64_t block_end(const ChunkWork& chunk, uint32_t ordinal) const {

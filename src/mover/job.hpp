@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "device/page_move.hpp"
 #include "io/io_engine.hpp"
 #include "penstock/engine.hpp"
 #include "store/types.hpp"
@@ -79,12 +80,15 @@ struct Job {
       layer_pending;  // load: blocks that still cover each layer; empty after a failure
   uint32_t layers_ready = 0;
   bool answered = false;  // the store has answered
+  uint32_t moves = 0;     // runs that the device may be at; the pages are not the engine's before 0
+  std::shared_ptr<DeviceTicket> ticket;  // of the request's stream
 };
 
-// One I/O request in flight: adjacent blocks of one copy. `job` is null once the job has completed
-// without it (a missed deadline): only the slot is then given back.
+// One run in flight: adjacent blocks of one copy, between a drive, a slot and the pages. `job` is
+// null once the job has completed without it (a missed deadline): only the slot is then given back.
 struct Transfer {
   IoRequest io;
+  PageMove move;
   Job* job = nullptr;
   size_t chunk = 0;
   uint32_t first_block = 0;

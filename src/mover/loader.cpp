@@ -1,7 +1,6 @@
 #include "mover/loader.hpp"
 
 #include "base/sizes.hpp"
-#include "device/host.hpp"
 
 namespace penstock {
 
@@ -105,33 +104,42 @@ bool Loader::issue_run(Job& job, size_t index) {
   return true;
 }
 
-void Loader::moved(Transfer& transfer, const IoCompletion& completion) {
+bool Loader::read(Transfer& transfer, const IoCompletion& completion) {
+  Job& job = *transfer.job;
+  if (job.chunks[transfer.chunk].phase != ChunkPhase::Moving) return false;  // it failed meanwhile
+  if (completion.status != Status::Ok) {
+    fail(job, transfer.chunk, Status::Io);
+    return false;
+  }
+  context_.aim_move(transfer, PageMove::Direction::Scatter);
+  context_.moves.add_scatter(transfer);
+  return true;
+}
+
+void Loader::scattered(const Transfer& transfer) {
   Job& job = *transfer.job;
   ChunkWork& chunk = job.chunks[transfer.chunk];
-  if (chunk.phase != ChunkPhase::Moving) return;  // it failed meanwhile
-  if (completion.status != Status::Ok) return fail(job, transfer.chunk, Status::Io);
-  const CopyMap& map = context_.maps[chunk.name.group];
-  const std::byte* data = transfer.io.data;
+  if (chunk.phase != ChunkPhase::Moving) return;
+  const PageMove& move = transfer.move;
+  if (move.status != Status::Ok) return fail(job, transfer.chunk, move.status);
   for (uint32_t i = 0; i < transfer.block_count; ++i) {
     const uint32_t ordinal = transfer.first_block + i;
-    const uint64_t begin = context_.block_begin(ordinal);
-    const uint64_t size = context_.block_end(chunk, ordinal) - begin;
-    const uint64_t identity = block_identity(job.digest, chunk.name, ordinal, map.copy_bytes());
-    if (scatter(map, chunk.rows, begin, {data, size}, identity) != chunk.checksums[ordinal]) {
-      chunk.phase = ChunkPhase::Settling;
-      const bool queued = context_.store.damaged(
-          job.request.namespace_id, chunk.name, chunk.record_id,
-          [this, id = job.id, index = transfer.chunk, inbox = context_.inbox](Status status) {
-            inbox->post([this, id, index, status] { damaged(id, index, status); });
-          });
-      if (!queued) fail(job, transfer.chunk, Status::NotFound);
-      return;
-    }
-    data += size;
+    if (move.checksums[i] != chunk.checksums[ordinal]) return mismatch(job, transfer.chunk);
     block_ok(job, chunk, ordinal);
   }
   chunk.moved_blocks += transfer.block_count;
   if (chunk.moved_blocks == chunk.blocks.size()) finish(job, transfer.chunk, Status::Ok);
+}
+
+void Loader::mismatch(Job& job, size_t index) {
+  ChunkWork& chunk = job.chunks[index];
+  chunk.phase = ChunkPhase::Settling;
+  const bool queued = context_.store.damaged(
+      job.request.namespace_id, chunk.name, chunk.record_id,
+      [this, id = job.id, index, inbox = context_.inbox](Status status) {
+        inbox->post([this, id, index, status] { damaged(id, index, status); });
+      });
+  if (!queued) fail(job, index, Status::NotFound);
 }
 
 void Loader::damaged(JobId id, size_t index, Status status) {
@@ -148,7 +156,9 @@ void Loader::block_ok(Job& job, const ChunkWork& chunk, uint32_t ordinal) {
   const uint32_t before = job.layers_ready;
   while (job.layers_ready < job.layer_pending.size() && job.layer_pending[job.layers_ready] == 0)
     ++job.layers_ready;
-  if (job.layers_ready != before) context_.outbox.set_layers_ready(job.id, job.layers_ready);
+  if (job.layers_ready == before) return;
+  context_.outbox.set_layers_ready(job.id, job.layers_ready);
+  context_.moves.device().layers_ready(job.id, job.layers_ready);
 }
 
 void Loader::finish(Job& job, size_t index, Status status) {
@@ -216,7 +226,7 @@ void Loader::expire(Clock::time_point now) {
 
 void Loader::sweep() {
   std::erase_if(jobs_, [this](auto& entry) {
-    if (entry.second->chunks_left > 0) return false;
+    if (entry.second->chunks_left > 0 || entry.second->moves > 0) return false;
     report(context_, *entry.second);
     return true;
   });

@@ -18,8 +18,10 @@ class Loader {
 
   void add(std::shared_ptr<Job> job);
   bool issue();  // starts reads; true if it started any
-  void moved(Transfer& transfer, const IoCompletion& completion);
-  void end(JobId id, Status status);  // the unfinished chunks get `status`
+  // A read is done: true if the run now goes to the pages, and the transfer is still needed.
+  bool read(Transfer& transfer, const IoCompletion& completion);
+  void scattered(const Transfer& transfer);  // the run is in the pages; its checksums tell
+  void end(JobId id, Status status);         // the unfinished chunks get `status`
   void end_all(Status status);
   void expire(Clock::time_point now);
   void sweep();  // reports and forgets jobs that are complete
@@ -28,6 +30,7 @@ class Loader {
 
  private:
   void found(JobId id, std::vector<CopyRecord> records);
+  void mismatch(Job& job, size_t index);
   void damaged(JobId id, size_t chunk, Status status);
   bool accept(ChunkWork& chunk, CopyRecord& record) const;
   bool issue(Job& job);

@@ -7,6 +7,9 @@ namespace penstock {
 namespace {
 
 constexpr std::chrono::seconds kSyncPeriod{5};
+// Few at a time: on the host each is copied and hashed before the next request is started, and the
+// drive must not run dry meanwhile.
+constexpr size_t kIoBatch = 4;
 constexpr std::chrono::hours kLongestSleep{1};
 constexpr std::chrono::seconds kLastWait{
     2};  // at the end, for requests that a drive does not return
@@ -23,20 +26,28 @@ Error invalid(std::string message) {
 
 }  // namespace
 
-Mover::Mover(std::shared_ptr<Store> store, std::vector<CopyMap> maps, Staging staging,
-             std::unique_ptr<IoEngine> io, const MoverOptions& options)
+Mover::Mover(std::shared_ptr<Store> store, CopyMaps maps, Staging staging,
+             std::unique_ptr<IoEngine> io, std::unique_ptr<Device> device,
+             const MoverOptions& options)
     : store_{std::move(store)},
       maps_{std::move(maps)},
       options_{options},
       staging_{std::move(staging)},
-      transfers_{*io, staging_, store_->pool_count(), options.io_depth},
+      transfers_{*io, staging_, store_->pool_count(), options.io_depth,
+                 std::max(kIoBatch, device->batch())},
       io_{std::move(io)},
+      device_{std::move(device)},
+      moves_{*device_, transfers_},
       inbox_{std::make_shared<Inbox>(*io_)},
-      context_{*store_, maps_,  transfers_, inbox_,
-               outbox_, fence_, metrics_,   options.max_concurrent_ops},
+      context_{*store_, *maps_,   transfers_,
+               moves_,  inbox_,   outbox_,
+               fence_,  metrics_, options.max_concurrent_ops},
       loader_{context_},
-      saver_{context_},
-      thread_{[this] { run(); }} {}
+      saver_{context_} {
+  moves_.on_done([this](Transfer& transfer) { saver_.gathered(transfer); },
+                 [this](Transfer& transfer) { loader_.scattered(transfer); });
+  thread_ = std::thread{[this] { run(); }};
+}
 
 Mover::~Mover() {
   inbox_->post([this] { stopping_ = true; });
@@ -53,13 +64,14 @@ Result<std::shared_ptr<Job>> Mover::make_job(JobRequest request, const Digest& d
     limit = job->request.kind == JobKind::Load ? options_.load_deadline : options_.save_deadline;
   job->deadline = job->started + limit;
   if (job->request.chunks.empty()) return invalid("a job without chunks");
+  const std::vector<CopyMap>& maps = *maps_;
   const std::span<const int32_t> rows{job->request.rows};
   size_t at = 0;
   for (const JobChunk& chunk : job->request.chunks) {
-    if (chunk.group >= maps_.size())
+    if (chunk.group >= maps.size())
       return invalid(
-          fmt::format("group {} was not registered: there are {}", chunk.group, maps_.size()));
-    const size_t count = maps_[chunk.group].rows_per_chunk();
+          fmt::format("group {} was not registered: there are {}", chunk.group, maps.size()));
+    const size_t count = maps[chunk.group].rows_per_chunk();
     if (count > rows.size() - at)
       return invalid(fmt::format("{} rows are too few: group {} takes {} a chunk", rows.size(),
                                  chunk.group, count));
@@ -68,7 +80,7 @@ Result<std::shared_ptr<Job>> Mover::make_job(JobRequest request, const Digest& d
     work.parent = chunk.parent;
     work.rows = rows.subspan(at, count);
     for (int32_t row : work.rows)
-      if (!maps_[chunk.group].row_is_valid(row))
+      if (!maps[chunk.group].row_is_valid(row))
         return invalid(fmt::format("row {} does not exist in group {}", row, chunk.group));
     at += count;
     job->chunks.push_back(std::move(work));
@@ -87,7 +99,9 @@ Result<JobId> Mover::submit(JobRequest request, const Digest& digest) {
   if (!outbox_.open_job(id, options_.max_jobs))
     return Error{Status::Busy, "too many jobs are queued"};
   const bool save = job->request.kind == JobKind::Save;
+  job->ticket = device_->ticket(job->request.stream);
   if (save) fence_.watch(*job);
+  if (!save) device_->job_started(id);
   inbox_->post([this, save, job] { save ? saver_.add(job) : loader_.add(job); });
   return id;
 }
@@ -111,15 +125,19 @@ bool Mover::step() {
   progress |= loader_.issue();
   // Loads come first: while there are any, saves keep to a quarter of the slots, and a few are
   // always left for a load that is about to come.
+  progress |= moves_.poll();
   const size_t slots = staging_.slots();
   progress |= saver_.issue(loader_.empty() ? slots / 8 : slots - slots / 4);
   sync_pools(now);
   transfers_.flush();
   progress |= transfers_.poll([this](Transfer& transfer, const IoCompletion& completion) {
-    if (transfer.io.op == IoOp::Read) return loader_.moved(transfer, completion);
+    if (transfer.io.op == IoOp::Read) return loader_.read(transfer, completion);
     wrote_ = true;
-    saver_.moved(transfer, completion);
+    saver_.written(transfer, completion);
+    return false;
   }) > 0;
+  progress |= moves_.submit_scatters();
+  progress |= moves_.poll();
   progress |= saver_.commit();
   loader_.sweep();
   saver_.sweep();
@@ -144,6 +162,7 @@ std::chrono::nanoseconds Mover::idle_time() const {
 }
 
 void Mover::run() noexcept {
+  device_->enter_thread([this] { io_->wake(); });
   uint64_t cpu = thread_cpu_micros();
   auto give_up = Clock::time_point::max();
   while (true) {

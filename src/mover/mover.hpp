@@ -26,14 +26,20 @@ struct MoverOptions {
 
 class Mover {
  public:
-  // `staging` is the memory that `io` was opened with.
-  Mover(std::shared_ptr<Store> store, std::vector<CopyMap> maps, Staging staging,
-        std::unique_ptr<IoEngine> io, const MoverOptions& options);
+  // `staging` is the memory that `io` was opened with; `device` knows the same maps.
+  Mover(std::shared_ptr<Store> store, CopyMaps maps, Staging staging, std::unique_ptr<IoEngine> io,
+        std::unique_ptr<Device> device, const MoverOptions& options);
   ~Mover();
 
   Result<JobId> submit(JobRequest request, const Digest& digest);
   void cancel(JobId id);
-  void release_rows(uint32_t group, std::span<const int32_t> rows) { fence_.release(group, rows); }
+  void release_rows(uint32_t group, std::span<const int32_t> rows, Stream stream) {
+    fence_.release(group, rows);
+    device_->order_after_gathers(stream);
+  }
+  bool wait_layer_on_stream(JobId id, uint32_t layer, Stream stream) {
+    return device_->wait_layer(id, layer, stream);
+  }
   Outbox& outbox() noexcept { return outbox_; }
   const MoverMetrics& metrics() const noexcept { return metrics_; }
 
@@ -45,12 +51,14 @@ class Mover {
   std::chrono::nanoseconds idle_time() const;
 
   std::shared_ptr<Store> store_;
-  std::vector<CopyMap> maps_;
+  CopyMaps maps_;
   MoverOptions options_;
   Staging staging_;
   TransferPool transfers_;
   std::unique_ptr<IoEngine>
       io_;  // destroyed before the requests and the memory that it may still use
+  std::unique_ptr<Device> device_;  // the first to go: it may be at work in all of the above
+  MoveQueue moves_;
   std::shared_ptr<Inbox> inbox_;
   Outbox outbox_;
   RowFence fence_;

@@ -2,8 +2,8 @@
 //
 // A save's rows are watched from submit until its last page has been read. release() is called by
 // the engine's thread before a row is written again: chunks that still need the row are marked
-// fenced (the mover drops them), and a copy in progress is waited for. The mover reads pages only
-// inside read().
+// fenced (the mover drops them), and a copy in progress is waited for. The mover reads pages, or
+// has a device start to read them, only inside hold().
 #pragma once
 
 #include <mutex>
@@ -52,15 +52,14 @@ class RowFence {
       forget_locked(*chunk);
     }
   }
-  // The mover: runs `copy` unless the chunk is fenced; `last`: no page of it is read after this.
-  template <typename Copy>
-  bool read(ChunkWork& chunk, bool last, Copy&& copy) {
+  // The mover: runs `read` while no row is released. It reads pages of chunks that are not fenced.
+  template <typename Read>
+  void hold(Read&& read) {
     std::scoped_lock lock{mutex_};
-    if (chunk.fenced) return false;
-    copy();
-    if (last) forget_locked(chunk);
-    return true;
+    read();
   }
+  // Inside hold(): no page of the chunk is read after this.
+  void forget_held(ChunkWork& chunk) { forget_locked(chunk); }
   // The mover: the chunk is done, whatever came of it.
   void forget(ChunkWork& chunk) {
     std::scoped_lock lock{mutex_};

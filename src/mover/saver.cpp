@@ -1,9 +1,8 @@
 #include "mover/saver.hpp"
 
-#include <cstring>
+#include <algorithm>
 
 #include "base/sizes.hpp"
-#include "device/host.hpp"
 
 namespace penstock {
 namespace {
@@ -87,13 +86,14 @@ void Saver::reserved(JobId id, std::vector<Reservation> reservations) {
 }
 
 bool Saver::issue(size_t keep_slots) {
-  bool any = false;
+  bool any = launch();  // what the device did not take the last time
   uint32_t at_work = 0;
   for (auto& [id, job] : jobs_) {
     if (!job->answered || job->chunks_left == 0) continue;
     if (at_work++ == context_.max_concurrent_ops) break;
     any |= issue(*job, keep_slots);
   }
+  while (launch()) any = true;
   return any;
 }
 
@@ -118,43 +118,63 @@ bool Saver::issue_run(Job& job, size_t index, size_t keep_slots) {
     drop(job, index, Status::Io);
     return true;
   }
+  if (context_.moves.gathers_are_due() && !launch()) return false;  // the device is full
   if (!context_.transfers.can_start(pool, keep_slots)) return false;
   const auto run = context_.run_at(chunk, chunk.next_block);
   Transfer& transfer = context_.transfers.start(pool);
   context_.aim(transfer, IoOp::Write, job, index, chunk.next_block, run);
-  if (!gather_run(job, chunk, transfer, run)) {
-    context_.transfers.cancel(transfer);
-    context_.metrics.save_chunks_fenced.add();
-    drop(job, index, Status::Cancelled);
-    return true;
-  }
-  transfer.lease = chunk.lease;
+  context_.aim_move(transfer, PageMove::Direction::Gather);
+  context_.moves.add_gather(transfer);
   chunk.next_block += run.count;
-  context_.transfers.queue(transfer);
-  context_.transfers.flush();  // now: the drive should write while the next run is gathered
   return true;
 }
 
-bool Saver::gather_run(Job& job, ChunkWork& chunk, Transfer& transfer,
-                       const MoverContext::Run& run) {
-  const CopyMap& map = context_.maps[chunk.name.group];
-  const uint32_t first = transfer.first_block;
-  const bool last = first + run.count == chunk.blocks.size();
-  std::byte* data = transfer.io.data;
-  return context_.fence.read(chunk, last, [&] {
-    for (uint32_t i = 0; i < run.count; ++i) {
-      const uint64_t begin = context_.block_begin(first + i);
-      const uint64_t size = context_.block_end(chunk, first + i) - begin;
-      const uint64_t identity = block_identity(job.digest, chunk.name, first + i, map.copy_bytes());
-      chunk.checksums[first + i] = gather(map, chunk.rows, begin, {data, size}, identity);
-      data += size;
-    }
-    const uint64_t used = run.end - run.begin;
-    std::memset(transfer.io.data + used, 0, transfer.io.size - used);
+// The device starts to read pages inside the fence, so that a row that is released afterwards is
+// known to be in its hands.
+bool Saver::launch() {
+  std::vector<Transfer*> fenced;
+  const bool any = context_.moves.submit_gathers([&](std::span<Transfer* const> batch) {
+    size_t taken = 0;
+    context_.fence.hold([&] {
+      std::vector<Transfer*> readable;
+      for (Transfer* transfer : batch) {
+        const bool is_fenced = transfer->job->chunks[transfer->chunk].fenced;
+        if (is_fenced) fenced.push_back(transfer);
+        if (is_fenced) break;  // it is dropped below, and the rest comes with the next batch
+        readable.push_back(transfer);
+      }
+      taken = context_.moves.submit_to_device(readable);
+      for (Transfer* transfer : std::span{readable}.first(taken)) {
+        ChunkWork& chunk = transfer->job->chunks[transfer->chunk];
+        const bool last = transfer->first_block + transfer->block_count == chunk.blocks.size();
+        if (last) context_.fence.forget_held(chunk);
+      }
+    });
+    return taken;
   });
+  for (Transfer* transfer : fenced) {
+    context_.metrics.save_chunks_fenced.add();
+    drop(*transfer->job, transfer->chunk, Status::Cancelled);
+  }
+  context_.moves.poll();
+  return any || !fenced.empty();
 }
 
-void Saver::moved(Transfer& transfer, const IoCompletion& completion) {
+void Saver::gathered(Transfer& transfer) {
+  Job& job = *transfer.job;
+  ChunkWork& chunk = job.chunks[transfer.chunk];
+  const PageMove& move = transfer.move;
+  if (chunk.phase == ChunkPhase::Moving && move.status != Status::Ok)
+    drop(job, transfer.chunk, move.status);
+  if (chunk.phase != ChunkPhase::Moving) return context_.transfers.finish(transfer);
+  std::copy(move.checksums.begin(), move.checksums.end(),
+            chunk.checksums.begin() + transfer.first_block);
+  transfer.lease = chunk.lease;
+  context_.transfers.queue(transfer);
+  context_.transfers.flush();  // now: the drive should write while the next run is gathered
+}
+
+void Saver::written(Transfer& transfer, const IoCompletion& completion) {
   Job& job = *transfer.job;
   ChunkWork& chunk = job.chunks[transfer.chunk];
   if (chunk.phase != ChunkPhase::Moving) return;
@@ -272,7 +292,7 @@ void Saver::expire(Clock::time_point now) {
 
 void Saver::sweep() {
   std::erase_if(jobs_, [this](auto& entry) {
-    if (entry.second->chunks_left > 0) return false;
+    if (entry.second->chunks_left > 0 || entry.second->moves > 0) return false;
     report(context_, *entry.second);
     return true;
   });

@@ -20,8 +20,9 @@ class Saver {
   explicit Saver(MoverContext& context) : context_{context} {}
 
   void add(std::shared_ptr<Job> job);
-  bool issue(size_t keep_slots);  // gathers and starts writes; leaves `keep_slots` to loads
-  void moved(Transfer& transfer, const IoCompletion& completion);
+  bool issue(size_t keep_slots);      // gathers and starts writes; leaves `keep_slots` to loads
+  void gathered(Transfer& transfer);  // the run is in its slot: it is written next
+  void written(Transfer& transfer, const IoCompletion& completion);
   bool commit();  // publishes what is ready, if no commit is under way
   void end(JobId id, Status status);
   void end_all(Status status);
@@ -41,7 +42,7 @@ class Saver {
   void committed(const std::vector<Place>& places, const std::vector<Status>& statuses);
   bool issue(Job& job, size_t keep_slots);
   bool issue_run(Job& job, size_t index, size_t keep_slots);
-  bool gather_run(Job& job, ChunkWork& chunk, Transfer& transfer, const MoverContext::Run& run);
+  bool launch();
   void finish(Job& job, size_t index, Status status);
   void drop(Job& job, size_t index, Status status);
   bool parent_was_dropped(const Job& job, const ChunkWork& chunk) const;

@@ -3,19 +3,14 @@
 #include "base/assert.hpp"
 
 namespace penstock {
-namespace {
-// Few at a time: each is copied and hashed before the next request is started, and the drive must
-// not run dry meanwhile.
-constexpr size_t kBatch = 4;
-}  // namespace
 
-TransferPool::TransferPool(IoEngine& io, Staging& staging, size_t pools, size_t depth)
+TransferPool::TransferPool(IoEngine& io, Staging& staging, size_t pools, size_t depth, size_t batch)
     : io_{io},
       staging_{staging},
       depth_{depth},
       transfers_(staging.slots() + pools),  // one more a pool for its fdatasync
       in_flight_by_pool_(pools, 0),
-      completions_(kBatch) {
+      completions_(batch) {
   for (Transfer& transfer : transfers_) free_.push_back(&transfer);
   queued_.reserve(transfers_.size());
 }
@@ -35,10 +30,6 @@ Transfer& TransferPool::start(uint32_t pool) noexcept {
   ++in_flight_;
   ++in_flight_by_pool_[pool];
   return transfer;
-}
-
-void TransferPool::cancel(Transfer& transfer) noexcept {
-  finish(transfer);
 }
 
 void TransferPool::queue(Transfer& transfer) noexcept {
@@ -65,13 +56,12 @@ void TransferPool::flush() noexcept {
   queued_.erase(queued_.begin(), queued_.begin() + static_cast<std::ptrdiff_t>(accepted));
 }
 
-size_t TransferPool::poll(const std::function<void(Transfer&, const IoCompletion&)>& fn) noexcept {
+size_t TransferPool::poll(const std::function<bool(Transfer&, const IoCompletion&)>& fn) noexcept {
   const size_t count = io_.poll(completions_);
   for (size_t i = 0; i < count; ++i) {
     const IoCompletion& completion = completions_[i];
     Transfer& transfer = *reinterpret_cast<Transfer*>(completion.request->user_data);
-    if (transfer.job != nullptr) fn(transfer, completion);
-    finish(transfer);
+    if (transfer.job == nullptr || !fn(transfer, completion)) finish(transfer);
   }
   return count;
 }
@@ -86,6 +76,7 @@ void TransferPool::finish(Transfer& transfer) noexcept {
   --in_flight_;
   --in_flight_by_pool_[transfer.pool];
   transfer.io = {};
+  transfer.move.after.reset();
   transfer.job = nullptr;
   transfer.lease.reset();
   free_.push_back(&transfer);

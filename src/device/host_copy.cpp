@@ -1,4 +1,4 @@
-#include "device/host.hpp"
+#include "device/host_copy.hpp"
 
 #include <algorithm>
 #include <cstring>

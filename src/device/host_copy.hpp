@@ -1,5 +1,5 @@
-// Host device: moves blocks between staging memory and pages that the CPU can address, and hashes
-// them on the way (leaf by leaf, so that each byte comes from memory once).
+// The host's copies: move blocks between staging memory and pages that the CPU can address, and
+// hashes them on the way (leaf by leaf, so that each byte comes from memory once).
 //
 // Pure functions over memory that the caller owns; any thread. A GPU has the same two operations.
 #pragma once

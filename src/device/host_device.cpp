@@ -1,0 +1,40 @@
+#include "device/host_device.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/sizes.hpp"
+#include "device/host_copy.hpp"
+
+namespace penstock {
+
+size_t HostDevice::submit(std::span<PageMove* const> moves) noexcept {
+  for (PageMove* move : moves) {
+    const CopyMap& map = (*maps_)[move->group];
+    move->status = Status::Ok;
+    move->checksums.clear();
+    std::byte* data = move->data;
+    uint64_t begin = move->begin;
+    for (const uint64_t identity : move->identities) {
+      const uint64_t size = std::min(move->block_size, move->end - begin);
+      move->checksums.push_back(move->direction == PageMove::Direction::Gather
+                                    ? gather(map, move->rows, begin, {data, size}, identity)
+                                    : scatter(map, move->rows, begin, {data, size}, identity));
+      data += size;
+      begin += size;
+    }
+    if (move->direction == PageMove::Direction::Gather)
+      std::memset(data, 0, round_up(move->bytes(), kSector) - move->bytes());
+    done_.push_back(move);
+  }
+  return moves.size();
+}
+
+size_t HostDevice::poll(std::span<PageMove*> done) noexcept {
+  const size_t count = std::min(done.size(), done_.size());
+  std::copy_n(done_.begin(), count, done.begin());
+  done_.erase(done_.begin(), done_.begin() + static_cast<std::ptrdiff_t>(count));
+  return count;
+}
+
+}  // namespace penstock

@@ -1,0 +1,28 @@
+// HostDevice: pages that the CPU addresses. A move is done when submit() returns.
+#pragma once
+
+#include <deque>
+#include <vector>
+
+#include "device/copy_map.hpp"
+#include "device/device.hpp"
+
+namespace penstock {
+
+class HostDevice final : public Device {
+ public:
+  explicit HostDevice(CopyMaps maps) : maps_{std::move(maps)} {}
+
+  size_t batch() const noexcept override { return 1; }
+  size_t submit(std::span<PageMove* const> moves) noexcept override;
+  size_t poll(std::span<PageMove*> done) noexcept override;
+  std::string_view name() const noexcept override { return "cpu"; }
+  std::shared_ptr<DeviceTicket> ticket(Stream) noexcept override { return nullptr; }
+  void order_after_gathers(Stream) noexcept override {}
+
+ private:
+  CopyMaps maps_;
+  std::deque<PageMove*> done_;
+};
+
+}  // namespace penstock
