@@ -1,0 +1,247 @@
+#include "device/cuda/cuda_device.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/checksum.hpp"
+#include "base/log.hpp"
+#include "base/sizes.hpp"
+
+namespace penstock {
+namespace {
+
+using cuda::cuda_error;
+using cuda::try_cuda;
+
+constexpr uint64_t kRing = 128 << 20;       // two waits for a large matrix product at wire speed
+constexpr uint64_t kBatchBytes = 16 << 20;  // of one launch
+constexpr size_t kBatchMoves = 16;
+constexpr uint64_t kMostPinned = uint64_t{64} << 30;  // in one call: 512 GiB were seen to fail
+
+cudaStream_t handle(Stream stream) {
+  return reinterpret_cast<cudaStream_t>(*stream);
+}
+
+// Makes the GPU current for a scope, as the caller's thread may be working with another.
+class Current {
+ public:
+  explicit Current(int ordinal) noexcept {
+    (void)cudaGetDevice(&before_);
+    if (before_ != ordinal) (void)cudaSetDevice(ordinal);
+    changed_ = before_ != ordinal;
+  }
+  ~Current() {
+    if (changed_) (void)cudaSetDevice(before_);
+  }
+  Current(const Current&) = delete;
+  Current& operator=(const Current&) = delete;
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+};
+
+Result<void> check_address(uint64_t address, int ordinal, size_t group, size_t region) {
+  cudaPointerAttributes attributes{};
+  const cudaError_t error = try_cuda([&] {
+    return cudaPointerGetAttributes(&attributes, reinterpret_cast<const void*>(address));
+  });
+  const bool here = error == cudaSuccess && attributes.type == cudaMemoryTypeDevice &&
+                    attributes.device == ordinal;
+  if (here) return {};
+  return Error{Status::Invalid, fmt::format("group {}: region {} is not memory of cuda:{}: address "
+                                            "{:#x}",
+                                            group, region, ordinal, address)};
+}
+
+Result<void> check_layouts(const std::vector<GroupLayout>& layouts, int ordinal) {
+  for (size_t g = 0; g < layouts.size(); ++g) {
+    for (size_t r = 0; r < layouts[g].regions.size(); ++r) {
+      const Region& region = layouts[g].regions[r];
+      if (region.page_bytes * layouts[g].rows_per_chunk > UINT32_MAX)
+        return Error{Status::Invalid, fmt::format("group {}: region {} has more than 4 GiB in a "
+                                                  "chunk",
+                                                  g, r)};
+      const uint64_t last =
+          region.base + (region.rows - 1) * region.row_stride + region.page_bytes - 1;
+      for (const uint64_t address : {region.base, last})
+        if (auto ok = check_address(address, ordinal, g, r); !ok) return ok;
+    }
+  }
+  return {};
+}
+
+bool is_aligned(const GroupLayout& layout) {
+  return std::all_of(layout.regions.begin(), layout.regions.end(), [](const Region& region) {
+    return (region.base | region.row_stride | region.page_bytes) % sizeof(uint4) == 0;
+  });
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Device>> open_cuda_device(int ordinal,
+                                                 const std::vector<GroupLayout>& layouts,
+                                                 const CopyMaps&) {
+  int count = 0;
+  if (const auto error = try_cuda([&] { return cudaGetDeviceCount(&count); }); error != cudaSuccess)
+    return Error{Status::Unsupported,
+                 fmt::format("cuda:{}: {}", ordinal, cudaGetErrorString(error))};
+  if (ordinal >= count)
+    return Error{Status::Unsupported,
+                 fmt::format("cuda:{} does not exist: CUDA shows {} GPU(s)", ordinal, count)};
+  return CudaDevice::open(ordinal, layouts);
+}
+
+Result<std::unique_ptr<Device>> CudaDevice::open(int ordinal,
+                                                 const std::vector<GroupLayout>& layouts) {
+  const Current current{ordinal};
+  if (auto ok = check_layouts(layouts, ordinal); !ok) return ok.take_error();
+  auto flags = cuda::LayerFlags::create();
+  if (!flags) return flags.take_error();
+  std::unique_ptr<CudaDevice> device{new CudaDevice{ordinal, std::move(*flags)}};
+  if (auto ok = device->make_tables(layouts); !ok) return ok.take_error();
+  if (auto ok = device->make_lanes(layouts); !ok) return ok.take_error();
+  return std::unique_ptr<Device>{std::move(device)};
+}
+
+CudaDevice::CudaDevice(int ordinal, cuda::LayerFlags flags)
+    : ordinal_{ordinal}, name_{fmt::format("cuda:{}", ordinal)}, flags_{std::move(flags)} {}
+
+CudaDevice::~CudaDevice() {
+  const Current current{ordinal_};
+  gather_.reset();
+  scatter_.reset();
+  for (const auto& memory : pinned_)
+    (void)try_cuda([&] { return cudaHostUnregister(memory.data()); });
+}
+
+// [keys][groups][regions]
+Result<void> CudaDevice::make_tables(const std::vector<GroupLayout>& layouts) {
+  std::vector<cuda::DeviceGroup> groups;
+  std::vector<cuda::DeviceRegion> regions;
+  for (const GroupLayout& layout : layouts) {
+    groups.push_back(
+        {static_cast<uint32_t>(regions.size()), static_cast<uint32_t>(layout.regions.size())});
+    uint64_t start = 0;
+    for (const Region& region : layout.regions) {
+      regions.push_back(
+          {region.base, region.row_stride, start, static_cast<uint32_t>(region.page_bytes), 0});
+      start += region.page_bytes * layout.rows_per_chunk;
+    }
+    tables_.aligned.push_back(is_aligned(layout));
+  }
+  const cuda::HashKeys keys = cuda::hash_keys();
+  const size_t groups_at = sizeof(keys);
+  const size_t regions_at = round_up(groups_at + groups.size() * sizeof(groups[0]), 16);
+  std::vector<std::byte> image(regions_at + regions.size() * sizeof(regions[0]));
+  std::memcpy(image.data(), &keys, sizeof(keys));
+  std::memcpy(image.data() + groups_at, groups.data(), groups.size() * sizeof(groups[0]));
+  std::memcpy(image.data() + regions_at, regions.data(), regions.size() * sizeof(regions[0]));
+  cudaError_t error = make_gpu_memory(tables_.memory, image.size());
+  if (error == cudaSuccess)
+    error = try_cuda([&] {
+      return cudaMemcpy(tables_.memory.get(), image.data(), image.size(), cudaMemcpyHostToDevice);
+    });
+  if (error != cudaSuccess) return cuda_error("tables on the GPU", error);
+  std::byte* base = tables_.memory.get();
+  tables_.keys = reinterpret_cast<const cuda::HashKeys*>(base);
+  tables_.groups = reinterpret_cast<const cuda::DeviceGroup*>(base + groups_at);
+  tables_.regions = reinterpret_cast<const cuda::DeviceRegion*>(base + regions_at);
+  return {};
+}
+
+Result<void> CudaDevice::make_lanes(const std::vector<GroupLayout>& layouts) {
+  size_t rows = 0;
+  for (const GroupLayout& layout : layouts) rows = std::max<size_t>(rows, layout.rows_per_chunk);
+  int lowest = 0, highest = 0;
+  (void)cudaDeviceGetStreamPriorityRange(&lowest, &highest);
+  cuda::LaneOptions options;
+  options.batch_bytes = std::max(kBatchBytes, kMaxBlock);
+  options.ring_bytes = std::max(kRing, 2 * options.batch_bytes);
+  options.batch_moves = kBatchMoves;
+  options.batch_rows = kBatchMoves * rows;
+  options.priority = highest;
+  for (auto* lane : {&gather_, &scatter_}) {
+    options.direction =
+        lane == &gather_ ? PageMove::Direction::Gather : PageMove::Direction::Scatter;
+    auto made = cuda::Lane::create(options, tables_);
+    if (!made) return made.take_error();
+    *lane = std::move(*made);
+  }
+  return {};
+}
+
+size_t CudaDevice::batch() const noexcept {
+  return kBatchMoves;
+}
+
+void CudaDevice::enter_thread(std::function<void()> wake) noexcept {
+  (void)cudaSetDevice(ordinal_);
+  gather_->on_done(wake);
+  scatter_->on_done(std::move(wake));
+}
+
+size_t CudaDevice::submit(std::span<PageMove* const> moves) noexcept {
+  if (moves.empty()) return 0;
+  const bool scatters = moves.front()->direction == PageMove::Direction::Scatter;
+  return (scatters ? scatter_ : gather_)->submit(moves);
+}
+
+size_t CudaDevice::poll(std::span<PageMove*> done) noexcept {
+  const size_t count = scatter_->poll(done);
+  return count + gather_->poll(done.subspan(count));
+}
+
+std::shared_ptr<DeviceTicket> CudaDevice::ticket(Stream stream) noexcept {
+  if (!stream) return nullptr;
+  const Current current{ordinal_};
+  cuda::CudaEvent event;
+  cudaError_t error = make_event(event);
+  if (error == cudaSuccess)
+    error = try_cuda([&] { return cudaEventRecord(event.get(), handle(stream)); });
+  if (error == cudaSuccess) return std::make_shared<cuda::Ticket>(std::move(event));
+  // Without the event nobody could know when the pages are ready.
+  (void)try_cuda([&] { return cudaStreamSynchronize(handle(stream)); });
+  return nullptr;
+}
+
+void CudaDevice::order_after_gathers(Stream stream) noexcept {
+  if (stream) gather_->order_after_kernels(handle(stream));
+}
+
+bool CudaDevice::wait_layer(JobId job, uint32_t layer, Stream stream) noexcept {
+  return stream && flags_.wait(job, layer, handle(stream));
+}
+
+void CudaDevice::pin(std::span<std::byte> memory) noexcept {
+  const Current current{ordinal_};
+  for (size_t at = 0; at < memory.size(); at += kMostPinned) {
+    const auto piece = memory.subspan(at, std::min(kMostPinned, memory.size() - at));
+    const auto error = try_cuda(
+        [&] { return cudaHostRegister(piece.data(), piece.size(), cudaHostRegisterPortable); });
+    if (error != cudaSuccess) {
+      log_once(LogLevel::Warning,
+               fmt::format("cannot pin {} bytes ({}): copies will be slower; raise the limit on "
+                           "locked memory (ulimit -l)",
+                           piece.size(), cudaGetErrorString(error)));
+      return;
+    }
+    std::scoped_lock lock{pinned_mutex_};
+    pinned_.push_back(piece);
+  }
+}
+
+void CudaDevice::unpin(std::span<std::byte> memory) noexcept {
+  const Current current{ordinal_};
+  std::scoped_lock lock{pinned_mutex_};
+  std::erase_if(pinned_, [&](const std::span<std::byte>& piece) {
+    const bool inside = piece.data() >= memory.data() &&
+                        piece.data() + piece.size() <= memory.data() + memory.size();
+    if (inside) (void)try_cuda([&] { return cudaHostUnregister(piece.data()); });
+    return inside;
+  });
+}
+
+}  // namespace penstock

@@ -1,0 +1,312 @@
+#include "device/cuda/lane.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/checksum.hpp"
+#include "base/log.hpp"
+#include "base/sizes.hpp"
+
+namespace penstock::cuda {
+namespace {
+
+constexpr size_t kFlights = 16;  // batches in flight
+
+size_t leaves_of(const PageMove& move) noexcept {
+  return div_up(move.bytes(), kLeaf);
+}
+
+void CUDART_CB call_wake(void* wake) {
+  (*static_cast<std::function<void()>*>(wake))();
+}
+
+}  // namespace
+
+Lane::Lane(const LaneOptions& options, const Tables& tables)
+    : options_{options}, tables_{tables}, ring_{options.ring_bytes} {}
+
+Result<std::unique_ptr<Lane>> Lane::create(const LaneOptions& options, const Tables& tables) {
+  std::unique_ptr<Lane> lane{new Lane{options, tables}};
+  if (const cudaError_t error = lane->allocate(); error != cudaSuccess)
+    return cuda_error("staging memory on the GPU", error);
+  return lane;
+}
+
+// [moves][rows][leaf hashes]
+uint64_t Lane::descriptor_bytes() const noexcept {
+  return options_.batch_moves * sizeof(DeviceMove) + options_.batch_rows * sizeof(int32_t);
+}
+
+uint64_t Lane::hash_offset() const noexcept {
+  return round_up(descriptor_bytes(), 256);
+}
+
+cudaError_t Lane::allocate() noexcept {
+  const size_t leaves = options_.batch_bytes / kLeaf + options_.batch_moves;
+  const size_t bytes = hash_offset() + leaves * sizeof(uint64_t);
+  cudaError_t error = make_gpu_memory(ring_memory_, options_.ring_bytes);
+  const auto also = [&](auto&& make) {
+    if (error == cudaSuccess) error = make();
+  };
+  also([&] { return make_stream(copy_stream_, options_.priority); });
+  also([&] { return make_stream(kernel_stream_, options_.priority); });
+  also([&] { return make_stream(signal_stream_, options_.priority); });
+  also([&] { return make_event(copied_); });
+  also([&] { return make_event(kernel_done_); });
+  for (size_t i = 0; i < kFlights; ++i) {
+    auto flight = std::make_unique<Flight>();
+    flight->moves.reserve(options_.batch_moves);
+    flight->staging.reserve(options_.batch_moves);
+    also([&] { return make_pinned_memory(flight->host, bytes); });
+    also([&] { return make_gpu_memory(flight->gpu, bytes); });
+    also([&] { return make_event(flight->done); });
+    free_.push_back(std::move(flight));
+  }
+  return error;
+}
+
+Lane::~Lane() {
+  drain();
+}
+
+void Lane::drain() noexcept {
+  for (const CudaStream* stream : {&copy_stream_, &kernel_stream_, &signal_stream_}) {
+    if (stream->get() != nullptr && cudaStreamSynchronize(stream->get()) != cudaSuccess) {
+      (void)cudaGetLastError();
+      broken_ = true;
+    }
+  }
+}
+
+size_t Lane::submit(std::span<PageMove* const> moves) noexcept {
+  size_t accepted = 0;
+  while (accepted < moves.size()) {
+    if (broken_) {
+      for (PageMove* move : moves.subspan(accepted)) {
+        move->status = Status::Io;
+        done_.push_back(move);
+      }
+      return moves.size();
+    }
+    if (free_.empty()) break;
+    Flight& flight = *free_.back();
+    const size_t count = fill(flight, moves.subspan(accepted));
+    if (count == 0) break;
+    accepted += count;
+    const cudaError_t error = start(flight);
+    in_flight_.push_back(std::move(free_.back()));
+    free_.pop_back();
+    if (error != cudaSuccess) {
+      log_once(LogLevel::Error, std::string{"GPU copies: "} + cudaGetErrorString(error));
+      fail(flight);
+    }
+  }
+  return accepted;
+}
+
+// As many of `moves` as fit a batch and the ring.
+size_t Lane::fill(Flight& flight, std::span<PageMove* const> moves) noexcept {
+  flight.moves.clear();
+  flight.staging.clear();
+  flight.leaves = 0;
+  uint64_t bytes = 0, rows = 0;
+  for (PageMove* move : moves.first(std::min(moves.size(), options_.batch_moves))) {
+    const uint64_t size = round_up(move->bytes(), kSector);
+    bytes += size;
+    rows += move->rows.size();
+    if (bytes > options_.batch_bytes || rows > options_.batch_rows) break;
+    std::byte* staging = move->data;
+    if (!move->on_device) {
+      const auto offset = ring_.take(size);
+      if (!offset) break;
+      staging = ring_memory_.get() + *offset;
+    }
+    flight.moves.push_back(move);
+    flight.staging.push_back(staging);
+    flight.leaves += leaves_of(*move);
+  }
+  flight.mark = ring_.mark();
+  return flight.moves.size();
+}
+
+cudaError_t Lane::start(Flight& flight) noexcept {
+  auto* descriptors = reinterpret_cast<DeviceMove*>(flight.host.get());
+  auto* rows = reinterpret_cast<int32_t*>(descriptors + options_.batch_moves);
+  uint32_t leaf = 0, row = 0;
+  bool aligned = true;
+  for (size_t i = 0; i < flight.moves.size(); ++i) {
+    const PageMove& move = *flight.moves[i];
+    descriptors[i] = {reinterpret_cast<uint64_t>(flight.staging[i]),
+                      move.begin,
+                      move.end,
+                      move.group,
+                      row,
+                      leaf,
+                      0};
+    std::copy(move.rows.begin(), move.rows.end(), rows + row);
+    row += static_cast<uint32_t>(move.rows.size());
+    leaf += static_cast<uint32_t>(leaves_of(move));
+    aligned = aligned && tables_.aligned[move.group];
+  }
+  Batch batch;
+  batch.regions = tables_.regions;
+  batch.groups = tables_.groups;
+  batch.keys = tables_.keys;
+  batch.moves = reinterpret_cast<const DeviceMove*>(flight.gpu.get());
+  batch.rows = reinterpret_cast<const int32_t*>(batch.moves + options_.batch_moves);
+  batch.leaf_hashes = reinterpret_cast<uint64_t*>(flight.gpu.get() + hash_offset());
+  batch.move_count = static_cast<uint32_t>(flight.moves.size());
+  batch.leaf_count = leaf;
+  return scatters() ? start_scatter(flight, batch, aligned) : start_gather(flight, batch, aligned);
+}
+
+cudaError_t Lane::wait_tickets(const Flight& flight) noexcept {
+  const DeviceTicket* last = nullptr;
+  for (const PageMove* move : flight.moves) {
+    if (move->after == nullptr || move->after.get() == last) continue;
+    last = move->after.get();
+    const cudaEvent_t event = static_cast<const Ticket*>(last)->event();
+    const cudaError_t error =
+        try_cuda([&] { return cudaStreamWaitEvent(kernel_stream_.get(), event, 0); });
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+cudaError_t Lane::launch(const Batch& batch, bool aligned) noexcept {
+  std::scoped_lock lock{kernel_mutex_};
+  kernels_ran_ = true;
+  cudaError_t error = try_cuda([&] {
+    return scatters() ? launch_scatter(batch, aligned, kernel_stream_.get())
+                      : launch_gather(batch, aligned, kernel_stream_.get());
+  });
+  if (error == cudaSuccess)
+    error = try_cuda([&] { return cudaEventRecord(kernel_done_.get(), kernel_stream_.get()); });
+  return error;
+}
+
+cudaError_t Lane::start_scatter(Flight& flight, const Batch& batch, bool aligned) noexcept {
+  const cudaStream_t copy = copy_stream_.get(), kernel = kernel_stream_.get();
+  cudaError_t error = try_cuda([&] {
+    return cudaMemcpyAsync(flight.gpu.get(), flight.host.get(), descriptor_bytes(),
+                           cudaMemcpyHostToDevice, copy);
+  });
+  const auto also = [&](auto&& call) {
+    if (error == cudaSuccess) error = try_cuda(call);
+  };
+  for (size_t i = 0; i < flight.moves.size(); ++i) {
+    const PageMove& move = *flight.moves[i];
+    if (move.on_device) continue;
+    also([&] {
+      return cudaMemcpyAsync(flight.staging[i], move.data, move.bytes(), cudaMemcpyHostToDevice,
+                             copy);
+    });
+  }
+  also([&] { return cudaEventRecord(copied_.get(), copy); });
+  also([&] { return cudaStreamWaitEvent(kernel, copied_.get(), 0); });
+  if (error == cudaSuccess) error = wait_tickets(flight);
+  if (error == cudaSuccess) error = launch(batch, aligned);
+  also([&] {
+    return cudaMemcpyAsync(flight.host.get() + hash_offset(), flight.gpu.get() + hash_offset(),
+                           flight.leaves * sizeof(uint64_t), cudaMemcpyDeviceToHost, kernel);
+  });
+  return error == cudaSuccess ? signal(flight, kernel) : error;
+}
+
+cudaError_t Lane::start_gather(Flight& flight, const Batch& batch, bool aligned) noexcept {
+  const cudaStream_t copy = copy_stream_.get(), kernel = kernel_stream_.get();
+  cudaError_t error = try_cuda([&] {
+    return cudaMemcpyAsync(flight.gpu.get(), flight.host.get(), descriptor_bytes(),
+                           cudaMemcpyHostToDevice, kernel);
+  });
+  const auto also = [&](auto&& call) {
+    if (error == cudaSuccess) error = try_cuda(call);
+  };
+  if (error == cudaSuccess) error = wait_tickets(flight);
+  if (error == cudaSuccess) error = launch(batch, aligned);
+  also([&] { return cudaStreamWaitEvent(copy, kernel_done_.get(), 0); });
+  also([&] {
+    return cudaMemcpyAsync(flight.host.get() + hash_offset(), flight.gpu.get() + hash_offset(),
+                           flight.leaves * sizeof(uint64_t), cudaMemcpyDeviceToHost, copy);
+  });
+  for (size_t i = 0; i < flight.moves.size(); ++i) {
+    const PageMove& move = *flight.moves[i];
+    if (move.on_device) continue;
+    also([&] {
+      return cudaMemcpyAsync(move.data, flight.staging[i], round_up(move.bytes(), kSector),
+                             cudaMemcpyDeviceToHost, copy);
+    });
+  }
+  return error == cudaSuccess ? signal(flight, copy) : error;
+}
+
+// A host function holds up its stream, so it gets one of its own.
+cudaError_t Lane::signal(Flight& flight, cudaStream_t last) noexcept {
+  cudaError_t error = try_cuda([&] { return cudaEventRecord(flight.done.get(), last); });
+  if (error == cudaSuccess)
+    error =
+        try_cuda([&] { return cudaStreamWaitEvent(signal_stream_.get(), flight.done.get(), 0); });
+  if (error == cudaSuccess)
+    error = try_cuda([&] { return cudaLaunchHostFunc(signal_stream_.get(), call_wake, &wake_); });
+  return error;
+}
+
+size_t Lane::poll(std::span<PageMove*> done) noexcept {
+  while (!in_flight_.empty()) {
+    Flight& flight = *in_flight_.front();
+    const cudaError_t error = try_cuda([&] { return cudaEventQuery(flight.done.get()); });
+    if (error == cudaErrorNotReady) break;
+    if (error != cudaSuccess) {
+      log_once(LogLevel::Error, std::string{"GPU copies: "} + cudaGetErrorString(error));
+      fail(flight);
+      break;
+    }
+    finish(flight, Status::Ok);
+  }
+  const size_t count = std::min(done.size(), done_.size());
+  std::copy_n(done_.begin(), count, done.begin());
+  done_.erase(done_.begin(), done_.begin() + static_cast<std::ptrdiff_t>(count));
+  return count;
+}
+
+// The oldest flight has landed.
+void Lane::finish(Flight& flight, Status status) noexcept {
+  const auto* hashes = reinterpret_cast<const uint64_t*>(flight.host.get() + hash_offset());
+  for (PageMove* move : flight.moves) {
+    move->status = status;
+    move->checksums.clear();
+    const uint64_t* next = hashes;
+    uint64_t left = move->bytes();
+    for (const uint64_t identity : move->identities) {
+      const uint64_t size = std::min(left, move->block_size);
+      const size_t leaves = div_up(size, kLeaf);
+      move->checksums.push_back(combine_leaves({next, leaves}, identity));
+      next += leaves;
+      left -= size;
+    }
+    hashes += leaves_of(*move);
+    done_.push_back(move);
+  }
+  ring_.free_to(flight.mark);
+  free_.push_back(std::move(in_flight_.front()));
+  in_flight_.pop_front();
+}
+
+// Nothing is known of this flight: wait until the GPU is at none, then return those before it as
+// what they are and this one as failed.
+void Lane::fail(Flight& flight) noexcept {
+  drain();
+  while (!in_flight_.empty()) {
+    Flight& oldest = *in_flight_.front();
+    finish(oldest, &oldest == &flight || broken_ ? Status::Io : Status::Ok);
+  }
+}
+
+void Lane::order_after_kernels(cudaStream_t stream) noexcept {
+  std::scoped_lock lock{kernel_mutex_};
+  if (!kernels_ran_) return;
+  if (try_cuda([&] { return cudaEventQuery(kernel_done_.get()); }) == cudaSuccess) return;
+  (void)try_cuda([&] { return cudaStreamWaitEvent(stream, kernel_done_.get(), 0); });
+}
+
+}  // namespace penstock::cuda

@@ -1,0 +1,109 @@
+// Lane: the moves of one direction, batch after batch, through a ring of staging memory on the GPU.
+//
+//   scatter   host --copy engine--> ring --kernel: hash, pages--> leaf hashes --> host
+//   gather    pages --kernel: hash--> ring --copy engine--> host, leaf hashes --> host
+//
+// The copies of one batch overlap with the kernels of others: two streams a lane. Owned and driven
+// by one thread (the mover's), with the GPU current; what says so is for any thread. All memory is
+// allocated at open. After an error of CUDA the batch's moves are returned as Io; if the streams
+// cannot be drained after it, so is everything from then on.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "device/cuda/copy_kernels.hpp"
+#include "device/cuda/handles.hpp"
+#include "device/cuda/ring.hpp"
+#include "device/page_move.hpp"
+
+namespace penstock::cuda {
+
+// Reached when the work that a stream had been given has been done.
+class Ticket final : public DeviceTicket {
+ public:
+  explicit Ticket(CudaEvent event) : event_{std::move(event)} {}
+  cudaEvent_t event() const noexcept { return event_.get(); }
+
+ private:
+  CudaEvent event_;
+};
+
+// The layouts, in GPU memory.
+struct Tables {
+  GpuMemory memory;
+  const DeviceRegion* regions = nullptr;
+  const DeviceGroup* groups = nullptr;
+  const HashKeys* keys = nullptr;
+  std::vector<bool> aligned;  // by group
+};
+
+struct LaneOptions {
+  PageMove::Direction direction = PageMove::Direction::Scatter;
+  uint64_t ring_bytes = 0;   // at least twice batch_bytes
+  uint64_t batch_bytes = 0;  // at least the largest move
+  size_t batch_moves = 0;
+  size_t batch_rows = 0;  // at least the rows of batch_moves chunks
+  int priority = 0;
+};
+
+class Lane {
+ public:
+  static Result<std::unique_ptr<Lane>> create(const LaneOptions& options, const Tables& tables);
+  ~Lane();  // waits for the GPU
+
+  // See Device. `wake` is called by a thread of CUDA's after each batch.
+  void on_done(std::function<void()> wake) { wake_ = std::move(wake); }
+  size_t submit(std::span<PageMove* const> moves) noexcept;
+  size_t poll(std::span<PageMove*> done) noexcept;
+  // Any thread: `stream` goes on after the kernels launched so far.
+  void order_after_kernels(cudaStream_t stream) noexcept;
+
+ private:
+  struct Flight {
+    std::vector<PageMove*> moves;
+    std::vector<std::byte*> staging;  // of each move
+    size_t leaves = 0;
+    uint64_t mark = 0;  // of the ring
+    PinnedMemory host;  // descriptors, then leaf hashes
+    GpuMemory gpu;      // the same
+    CudaEvent done;
+  };
+
+  Lane(const LaneOptions& options, const Tables& tables);
+  cudaError_t allocate() noexcept;
+  size_t fill(Flight& flight, std::span<PageMove* const> moves) noexcept;
+  cudaError_t start(Flight& flight) noexcept;
+  cudaError_t start_scatter(Flight& flight, const Batch& batch, bool aligned) noexcept;
+  cudaError_t start_gather(Flight& flight, const Batch& batch, bool aligned) noexcept;
+  cudaError_t launch(const Batch& batch, bool aligned) noexcept;
+  cudaError_t signal(Flight& flight, cudaStream_t last) noexcept;
+  cudaError_t wait_tickets(const Flight& flight) noexcept;
+  void finish(Flight& flight, Status status) noexcept;
+  void fail(Flight& flight) noexcept;
+  void drain() noexcept;
+  uint64_t descriptor_bytes() const noexcept;
+  uint64_t hash_offset() const noexcept;
+  bool scatters() const noexcept { return options_.direction == PageMove::Direction::Scatter; }
+
+  LaneOptions options_;
+  const Tables& tables_;
+  Ring ring_;
+  GpuMemory ring_memory_;
+  CudaStream copy_stream_, kernel_stream_, signal_stream_;
+  CudaEvent copied_;
+  std::function<void()> wake_;
+  std::vector<std::unique_ptr<Flight>> free_;
+  std::deque<std::unique_ptr<Flight>> in_flight_;  // oldest first
+  std::deque<PageMove*> done_;
+  bool broken_ = false;
+
+  std::mutex kernel_mutex_;  // guards the recording of kernel_done_ against its use
+  CudaEvent kernel_done_;
+  bool kernels_ran_ = false;  // guarded by kernel_mutex_
+};
+
+}  // namespace penstock::cuda
