@@ -21,9 +21,18 @@ std::string reason(int error) {
   return std::system_category().message(error);
 }
 
-Result<void> create(const std::string& path) {
+std::filesystem::path parent_of(const std::string& path) {
   std::filesystem::path parent = std::filesystem::path{path}.parent_path();
-  if (parent.empty()) parent = ".";
+  return parent.empty() ? "." : parent;
+}
+
+bool is_open_to_all(const std::filesystem::path& directory) {
+  struct stat about {};
+  return ::stat(directory.c_str(), &about) == 0 && (about.st_mode & S_IWOTH) != 0;
+}
+
+Result<void> create(const std::string& path) {
+  const std::filesystem::path parent = parent_of(path);
   struct stat about {};
   if (::stat(parent.c_str(), &about) != 0) {
     return refuse(path, "cannot be created: its parent " + parent.string() + ": " + reason(errno) +
@@ -51,6 +60,9 @@ Result<std::string> prepare_directory(const std::string& given) {
   if (!S_ISDIR(about.st_mode)) return refuse(path, "is not a directory");
   if (about.st_mode & S_IWOTH)
     return refuse(path, "can be written to by everybody; run: chmod o-w " + path);
+  if (about.st_uid != ::geteuid() && is_open_to_all(parent_of(path)))
+    return refuse(path, "lies where everybody may make directories, and belongs to user " +
+                            std::to_string(about.st_uid) + "; remove it or name another");
   // With the ids that open(2) will use.
   if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK | X_OK, AT_EACCESS) != 0)
     return refuse(path, "is not writable for this user: " + reason(errno));

@@ -153,6 +153,15 @@ TEST(Directory, WhatIsWrongWithItIsSaid) {
   ASSERT_EQ(::chmod((parent / "open").c_str(), 0707), 0);
   EXPECT_NE(refusal(parent / "open").find("chmod o-w"), std::string::npos);
 
+  // Where everybody may make directories, as on /dev/shm, it must be this user's own.
+  ASSERT_TRUE(prepare_directory(parent / "shared"));
+  ASSERT_EQ(::chmod((parent / "shared").c_str(), 01777), 0);
+  ASSERT_EQ(::mkdir((parent / "shared/cache").c_str(), 0700), 0);
+  EXPECT_TRUE(prepare_directory(parent / "shared/cache"));
+  if (::chown((parent / "shared/cache").c_str(), 12345, 12345) == 0) {  // only root may
+    EXPECT_NE(refusal(parent / "shared/cache").find("belongs to user 12345"), std::string::npos);
+  }
+
   ASSERT_TRUE(prepare_directory(parent / "closed"));
   ASSERT_EQ(::chmod((parent / "closed").c_str(), 0500), 0);
   ASSERT_EQ(::chmod(parent.path().c_str(), 0755), 0);
