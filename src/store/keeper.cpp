@@ -4,6 +4,7 @@
 
 #include "base/log.hpp"
 #include "store/clock.hpp"
+#include "store/store_files.hpp"
 
 namespace penstock {
 namespace {
@@ -14,6 +15,10 @@ constexpr std::chrono::seconds kNoGrowth{60};
 constexpr uint32_t kBatch = 64;    // copies removed in one transaction
 constexpr size_t kMaxHits = 4096;  // stamps that wait
 constexpr uint64_t kIndexFullPercent = 95;
+// Memory is zeroed when it is allocated, some GB a second: a little at a time, so that lookups get
+// their turn, and well ahead of need, so that a burst of saves does not wait for it.
+constexpr uint64_t kMappedStep = 32 * 1024 * 1024;
+constexpr uint64_t kMappedAhead = 1024 * 1024 * 1024;
 
 }  // namespace
 
@@ -26,6 +31,10 @@ Keeper::Keeper(StoreParts& parts, uint64_t min_free_bytes)
 
 uint64_t Keeper::target() const noexcept {
   return free_target(parts_.plan.blocks, copy_blocks_);
+}
+
+uint64_t Keeper::growth_target() const noexcept {
+  return parts_.mapped ? std::max(target(), kMappedAhead / parts_.block_size) : target();
 }
 
 uint64_t Keeper::total_blocks() const noexcept {
@@ -100,9 +109,8 @@ bool Keeper::make_room(uint64_t blocks) {
 // A piece at a time, so that lookups get their turn: a step of growth or a batch of leaves.
 bool Keeper::keep_room() {
   const uint64_t free = index_.usable_free();
-  if (free >= target()) return false;
-  if (grow(target() - free)) return true;
-  if (evicted_all_) return false;
+  if (free < growth_target() && grow(growth_target() - free)) return true;
+  if (free >= target() || evicted_all_) return false;
   flush_stamps();
   uint32_t removed = 0;
   // A little more than the target, or every save would evict one copy.
@@ -129,7 +137,8 @@ bool Keeper::sweep() {
 }
 
 bool Keeper::grow(uint64_t wanted) {
-  const uint64_t step = std::max(wanted, growth_step(parts_.plan.blocks));
+  uint64_t step = std::max(wanted, growth_step(parts_.plan.blocks));
+  if (parts_.mapped) step = std::min(step, std::max<uint64_t>(kMappedStep / parts_.block_size, 1));
   const PoolRow* chosen = nullptr;
   for (const PoolRow& row : index_.pools()) {
     const bool can = row.id < parts_.pools.size() && parts_.pools[row.id].pool &&
@@ -151,12 +160,22 @@ bool Keeper::grow(uint64_t wanted) {
   return false;
 }
 
+// What the index and its log, beside the first pool, may still take of the file system: without it
+// there would be blocks, and no way to say what is in them.
+uint64_t Keeper::room_of_index() const noexcept {
+  const StoreFiles files{parts_.directories.front()};
+  const uint64_t taken = file_size(files.index) + file_size(files.wal);
+  const uint64_t planned = parts_.plan.database_bytes + parts_.plan.wal_bytes;
+  return planned > taken ? planned - taken : 0;
+}
+
 // Inside the transaction: the rows of all pools are as every process sees them.
 uint64_t Keeper::allocate(Pool& pool, const PoolRow& row, uint64_t wanted) {
   const uint64_t total = total_blocks();
   if (total >= parts_.plan.blocks) return 0;
   const uint64_t available = file_system_space(row.directory).available;
-  const uint64_t spare = available > min_free_bytes_ ? available - min_free_bytes_ : 0;
+  const uint64_t kept = min_free_bytes_ + (row.id == 0 ? room_of_index() : 0);
+  const uint64_t spare = available > kept ? available - kept : 0;
   const uint64_t count = std::min({wanted, parts_.plan.blocks - total, spare / parts_.block_size});
   if (count == 0) return 0;
   return pool.grow(row.blocks, count) == Status::Ok ? count : 0;

@@ -53,6 +53,8 @@ class Keeper {
   void flush_stamps();
   void release_pending();
   uint64_t target() const noexcept;
+  uint64_t growth_target() const noexcept;
+  uint64_t room_of_index() const noexcept;
   uint64_t total_blocks() const noexcept;
   bool is_shrinking() const noexcept;
 

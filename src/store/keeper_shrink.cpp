@@ -16,6 +16,7 @@ bool Keeper::is_shrinking() const noexcept {
 }
 
 bool Keeper::shrink() {
+  if (parts_.mapped) return false;  // a store in memory begins anew instead
   // What was learned about a tail holds until the pool has been cut there, by whichever process.
   for (const PoolRow& row : index_.pools())
     if (row.keep == row.blocks && row.id < tail_scanned_.size()) tail_scanned_[row.id] = UINT64_MAX;

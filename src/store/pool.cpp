@@ -11,6 +11,7 @@
 #include <system_error>
 #include <type_traits>
 
+#include "base/assert.hpp"
 #include "base/checksum.hpp"
 #include "base/sizes.hpp"
 #include "store/schema.hpp"
@@ -62,13 +63,13 @@ int move_header(Move&& move) {
   return 0;
 }
 
-int fallocate_all(int fd, uint64_t offset, uint64_t size) noexcept {
+int fallocate_all(int fd, uint64_t offset, uint64_t size, bool mapped) noexcept {
   int result = 0;
   do {
     result = ::fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(size));
   } while (result != 0 && errno == EINTR);
   if (result == 0) return 0;
-  if (errno != EOPNOTSUPP) return errno;
+  if (errno != EOPNOTSUPP || mapped) return errno;
   // No reservations on this file system: the file gets its length, and blocks when they are
   // written. Capacity still bounds it; a full file system shows as a failed write.
   struct stat about {};
@@ -142,9 +143,10 @@ Result<Pool> Pool::open(const std::string& directory, const PoolIdentity& identi
 }
 
 Status Pool::grow(uint64_t blocks, uint64_t count) noexcept {
-  const int error = fallocate_all(fd(), end_of(blocks), count * block_size_);
+  const int error = fallocate_all(fd(), end_of(blocks), count * block_size_, bool{mapping_});
   if (error == 0) return Status::Ok;
-  return error == ENOSPC || error == EDQUOT || error == EFBIG ? Status::NoSpace : Status::Io;
+  const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG || error == ENOMEM;
+  return full ? Status::NoSpace : Status::Io;
 }
 
 Status Pool::fit(uint64_t blocks) noexcept {
@@ -158,6 +160,25 @@ Status Pool::fit(uint64_t blocks) noexcept {
 
 bool Pool::cut(uint64_t blocks) noexcept {
   return ::ftruncate(fd(), static_cast<off_t>(end_of(blocks))) == 0;
+}
+
+Result<void> Pool::map(uint64_t blocks) {
+  PENSTOCK_ASSERT(!mapping_);
+  auto mapping = Mapping::of_file(fd(), end_of(blocks));
+  if (!mapping) return mapping.take_error();
+  mapping_ = std::move(*mapping);
+  return {};
+}
+
+std::span<std::byte> Pool::memory() const noexcept {
+  return mapping_ ? mapping_.bytes().subspan(kPoolHeader) : std::span<std::byte>{};
+}
+
+uint64_t Pool::allocated() const noexcept {
+  struct stat about {};
+  if (::fstat(fd(), &about) != 0) return 0;
+  const auto size = static_cast<uint64_t>(about.st_size);
+  return size > kPoolHeader ? (size - kPoolHeader) / block_size_ : 0;
 }
 
 }  // namespace penstock

@@ -3,16 +3,20 @@
 //   offset 0      header, kPoolHeader bytes
 //   offset 4096   block 0, block 1, ...
 //
-// A Pool owns its descriptor, which any thread may read and write blocks through; the methods here
-// belong to the store's index thread, and those that move the file's end run inside a transaction
-// of the index, which alone says how many blocks there are. A failed call leaves the file as it was
-// or with room that the index does not count; trim() takes that back.
+// A Pool owns its descriptor, which any thread may read and write blocks through, and its mapping;
+// the methods here belong to the store's index thread, and those that move the file's end run
+// inside a transaction of the index, which alone says how many blocks there are. A failed call
+// leaves the file as it was or with room that the index does not count; fit() takes that back.
+//
+// A mapped pool lies in memory (tmpfs). Touching a page that has no memory behind it ends the
+// process, so memory is allocated before a block counts, and the file never shrinks.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 
+#include "base/mapping.hpp"
 #include "io/open.hpp"
 #include "store/head_rows.hpp"
 
@@ -48,12 +52,19 @@ class Pool {
   Status fit(uint64_t blocks) noexcept;
   bool cut(uint64_t blocks) noexcept;
 
+  // Reserves address space for `blocks` blocks, which need not be there yet. Once.
+  Result<void> map(uint64_t blocks);
+  // From block 0 on; empty if it is not mapped. Only the first allocated() blocks may be touched.
+  std::span<std::byte> memory() const noexcept;
+  uint64_t allocated() const noexcept;  // whole blocks that the file has room for
+
  private:
   Pool(OpenedFile file, uint64_t block_size) : file_{std::move(file)}, block_size_{block_size} {}
   uint64_t end_of(uint64_t blocks) const noexcept { return kPoolHeader + blocks * block_size_; }
 
   OpenedFile file_;
   uint64_t block_size_ = 0;
+  Mapping mapping_;
 };
 
 Uuid random_uuid();

@@ -128,6 +128,20 @@ uint64_t Store::pool_data_offset() noexcept {
   return kPoolHeader;
 }
 
+std::span<std::byte> Store::pool_memory(uint32_t pool) const noexcept {
+  return impl_->shared->core->pool_memory(pool);
+}
+
+bool Store::listen(MemoryListener listener) {
+  MemoryWatch* const watch = impl_->shared->core->memory_watch();
+  return watch != nullptr && watch->listen(std::move(listener));
+}
+
+uint64_t Store::range_end(uint32_t pool, uint64_t block) const {
+  const MemoryWatch* const watch = impl_->shared->core->memory_watch();
+  return watch != nullptr ? watch->range_end(pool, block) : 0;
+}
+
 bool Store::open_namespace(const NamespaceSpec& spec, Callback<Result<NamespaceId>> done) {
   return impl_->post(
       [spec, done = std::move(done)](StoreCore& core) { done(core.open_namespace(spec)); });

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "store/memory_watch.hpp"
 #include "store/options.hpp"
 #include "store/types.hpp"
 
@@ -33,6 +34,15 @@ class Store {
   int pool_fd(uint32_t pool) const noexcept;
   uint32_t pool_count() const noexcept;
   static uint64_t pool_data_offset() noexcept;
+  // Memory of a mapped pool, from block 0 on; empty: it is not mapped, or out. Blocks that find()
+  // and reserve() name may be touched, others may not be there yet (that ends the process). What
+  // lies there may change at any moment, but for blocks that this process has reserved.
+  std::span<std::byte> pool_memory(uint32_t pool) const noexcept;
+  // Tells `listener` what memory the mapped pools have, now and as they grow, on a thread of its
+  // own. False: they are not mapped, or somebody listens already.
+  bool listen(MemoryListener listener);
+  // See MemoryWatch::range_end; 0 too if the pools are not mapped.
+  uint64_t range_end(uint32_t pool, uint64_t block) const;
 
   template <typename T>
   using Callback = std::function<void(T)>;

@@ -25,12 +25,40 @@ StoreCore::StoreCore(const StoreOptions& options, StoreParts parts)
     keeper_.emplace(parts_, options_.min_free_bytes);
   else
     failure_ = parts_.damage;
+  if (parts_.mapped) {
+    std::vector<std::span<std::byte>> memory;
+    for (uint32_t pool = 0; pool < pool_count(); ++pool) memory.push_back(pool_memory(pool));
+    watch_.emplace(std::move(memory), block_size());
+    allocated_.resize(pool_count());
+    note_growth();
+  }
   measure_files();
   publish();
 }
 
 StoreCore::~StoreCore() {
   if (works()) keeper_->finish();
+}
+
+// The file says how much there is, not the index: a row that is wrong must not end this process.
+void StoreCore::note_growth() {
+  for (uint32_t pool = 0; pool < allocated_.size(); ++pool) {
+    if (!parts_.pools[pool].pool) continue;
+    const Pool& file = *parts_.pools[pool].pool;
+    allocated_[pool] = std::min<uint64_t>(file.allocated(), file.memory().size() / block_size());
+    watch_->allocated(pool, allocated_[pool]);
+  }
+}
+
+bool StoreCore::has_memory(std::span<const Extent> extents) {
+  if (!parts_.mapped) return true;
+  const auto inside = [&](const Extent& extent) {
+    return extent.pool < allocated_.size() &&
+           uint64_t{extent.first} + extent.count <= allocated_[extent.pool];
+  };
+  if (std::all_of(extents.begin(), extents.end(), inside)) return true;
+  note_growth();  // another process may have made it larger
+  return std::all_of(extents.begin(), extents.end(), inside);
 }
 
 // An index that is damaged stays unused, however the damage was met.
@@ -76,6 +104,8 @@ uint32_t StoreCore::lookup(NamespaceId ns, std::span<const Key> chain,
 std::vector<CopyRecord> StoreCore::find(NamespaceId ns, std::span<const CopyName> names) {
   if (!works() || ns <= 0) return std::vector<CopyRecord>(names.size());
   std::vector<CopyRecord> records = parts_.index->find(ns, names);
+  for (CopyRecord& record : records)
+    if (!has_memory(record.extents)) record = CopyRecord{};
   // The deepest copy of each group and shard stands for all those above it.
   std::map<std::pair<uint32_t, uint32_t>, int64_t> deepest;
   for (size_t i = 0; i < names.size(); ++i) {
@@ -118,6 +148,11 @@ std::vector<Reservation> StoreCore::reserve(NamespaceId ns, std::span<const Wish
     std::vector<Reservation> second;
     index.reserve(ns, parts_.process, again, limit, second);
     for (size_t i = 0; i < second.size(); ++i) answers[places[i]] = std::move(second[i]);
+  }
+  for (Reservation& answer : answers) {
+    if (has_memory(answer.extents)) continue;
+    keeper_->release_later(std::move(answer.extents));
+    answer = Reservation{Status::NoSpace, {}};
   }
   for (const Reservation& answer : answers) no_space_.add(answer.status == Status::NoSpace);
   check_health();
@@ -172,6 +207,7 @@ std::chrono::milliseconds StoreCore::upkeep() {
   std::chrono::milliseconds pause{1000};
   if (works()) {
     pause = keeper_->step();
+    if (parts_.mapped) note_growth();
     check_health();
   }
   measure_files();
@@ -182,6 +218,11 @@ std::chrono::milliseconds StoreCore::upkeep() {
 int StoreCore::pool_fd(uint32_t pool) const noexcept {
   if (pool >= parts_.pools.size() || !parts_.pools[pool].pool) return -1;
   return parts_.pools[pool].pool->fd();
+}
+
+std::span<std::byte> StoreCore::pool_memory(uint32_t pool) const noexcept {
+  if (pool >= parts_.pools.size() || !parts_.pools[pool].pool) return {};
+  return parts_.pools[pool].pool->memory();
 }
 
 void StoreCore::mark_written(uint32_t pool, uint64_t bytes) noexcept {

@@ -14,6 +14,7 @@
 
 #include "metrics/counter.hpp"
 #include "store/keeper.hpp"
+#include "store/memory_watch.hpp"
 #include "store/store_parts.hpp"
 
 namespace penstock {
@@ -37,6 +38,9 @@ class StoreCore {
   uint64_t block_size() const noexcept { return parts_.block_size; }
   uint32_t pool_count() const noexcept { return static_cast<uint32_t>(parts_.pools.size()); }
   int pool_fd(uint32_t pool) const noexcept;
+  std::span<std::byte> pool_memory(uint32_t pool) const noexcept;
+  // Any thread. Null: the pools are not mapped.
+  MemoryWatch* memory_watch() noexcept { return watch_ ? &*watch_ : nullptr; }
   // Any thread.
   void mark_written(uint32_t pool, uint64_t bytes) noexcept;
   std::vector<uint32_t> take_dirty_pools();
@@ -49,11 +53,15 @@ class StoreCore {
   void measure_files();
   void publish();
   uint64_t usable_blocks() const noexcept;
+  void note_growth();
+  bool has_memory(std::span<const Extent> extents);
 
   StoreOptions options_;
   uint64_t write_limit_ = 0;
   StoreParts parts_;
   std::optional<Keeper> keeper_;
+  std::optional<MemoryWatch> watch_;  // goes before the mappings
+  std::vector<uint64_t> allocated_;   // by pool: blocks that may be touched; mapped pools only
   std::string failure_;
   uint64_t corrupt_seen_ = 0;
   uint64_t index_bytes_ = 0;

@@ -96,11 +96,44 @@ Result<void> replace_index(const StoreOptions& options, StoreParts& parts, bool 
   return opened;
 }
 
+// Files that are mapped cannot shrink, so a store in memory that has another shape than is wanted
+// begins anew, with its memory given back first. Only who uses it alone may do that: a live store's
+// size holds (agree_on_size), its block size too, where any will do.
+Result<void> settle_shape(const StoreOptions& options, StoreParts& parts) {
+  const MetaRow meta = parts.index->meta();
+  const bool other_blocks = options.exact_block_size && meta.block_size != options.block_size;
+  if (meta.max_bytes == options.max_bytes && !other_blocks) return {};
+  const std::string& home = parts.directories.front();
+  if (parts.lock->own_users(std::chrono::milliseconds{0}) != Status::Ok) {
+    if (!other_blocks) return {};
+    return Error{Status::Busy, "another process uses the store in " + home + " with blocks of " +
+                                   std::to_string(meta.block_size) + " bytes; " +
+                                   std::to_string(options.block_size) + " are needed"};
+  }
+  parts.damage = "the store in memory in " + home + " had another size or block size";
+  parts.index.reset();
+  parts.pools.clear();
+  Result<void> opened = StoreFiles{home}.put_index_aside(0);
+  if (opened) opened = try_open(options, parts, true);
+  parts.lock->share_users();
+  return opened;
+}
+
+Result<void> map_pools(StoreParts& parts) {
+  for (OpenPool& entry : parts.pools) {
+    if (!entry.pool) continue;
+    if (auto done = entry.pool->map(parts.plan.blocks); !done) return done;
+    entry.state += ", mapped";
+  }
+  return {};
+}
+
 // A store has one size; only who uses it alone may change it.
 Result<void> agree_on_size(const StoreOptions& options, StoreParts& parts) {
   Index& index = *parts.index;
   if (index.meta().max_bytes == options.max_bytes) return {};
-  const bool alone = parts.lock->own_users(std::chrono::milliseconds{0}) == Status::Ok;
+  const bool alone =
+      !parts.mapped && parts.lock->own_users(std::chrono::milliseconds{0}) == Status::Ok;
   Status status = Status::Ok;
   if (alone) {
     status = index.set_max_bytes(options.max_bytes);
@@ -163,6 +196,7 @@ Result<StoreParts> open_store(const StoreOptions& options, std::vector<std::stri
   StoreParts parts;
   parts.directories = std::move(directories);
   parts.block_size = options.block_size;
+  parts.mapped = options.mapped;
   const StoreFiles files{parts.directories.front()};
   auto lock = LockFile::open(files.lock);
   if (!lock) return lock.take_error();
@@ -178,6 +212,7 @@ Result<StoreParts> open_store(const StoreOptions& options, std::vector<std::stri
     parts.damage = opened.error().message;
     opened = replace_index(options, parts);
   }
+  if (opened && parts.index && parts.mapped) opened = settle_shape(options, parts);
   bool outgrown = false;
   if (opened && parts.index) opened = settle_size(options, parts, outgrown);
   if (outgrown) {
@@ -188,6 +223,8 @@ Result<StoreParts> open_store(const StoreOptions& options, std::vector<std::stri
   }
   if (!opened) return opened.take_error();
   if (!parts.index) return parts;
+  if (parts.mapped)
+    if (auto done = map_pools(parts); !done) return done.take_error();
   parts.index->set_limits(
       {parts.plan.database_bytes, parts.plan.checkpoint_bytes, parts.plan.wal_bytes});
   // What the last process in our place had reserved, and other dead ones.

@@ -2,7 +2,8 @@
 //
 // Opening checks the directories, takes the locks, opens or makes index and pools, and agrees with
 // the processes that are there already. A damaged index is set aside and begun anew if no other
-// process uses it; otherwise the parts come without an index and say why. Nothing is scanned.
+// process uses it; otherwise the parts come without an index and say why. A mapped store of another
+// size than is wanted begins anew too. Nothing is scanned.
 #pragma once
 
 #include <memory>
@@ -32,6 +33,7 @@ struct StoreParts {
   std::vector<OpenPool> pools;           // by number
   SpacePlan plan;
   uint64_t block_size = 0;
+  bool mapped = false;  // the pools are; they never shrink
 };
 
 // `directories` are those of the options, prepared (see prepare_directories).

@@ -32,12 +32,10 @@ void pass(std::mt19937_64& random) {
   ::nanosleep(&time, nullptr);
 }
 
-TEST(StoreKill, NothingIsWrongAndNothingLeaksAfter200Kills) {
-  TempDir directory;
-  const StoreOptions options = worker_options(directory.path());
+// `rounds`: two kills each; the second worker lives on after the first.
+void kill_workers(const StoreOptions& options, int rounds) {
   std::mt19937_64 random{11};
-  constexpr int kRounds = 100;  // two kills each; the second worker lives on after the first
-  for (uint64_t round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < rounds; ++round) {
     const pid_t first = start_worker(options, random());
     const pid_t second = start_worker(options, random());
     pass(random);
@@ -48,7 +46,7 @@ TEST(StoreKill, NothingIsWrongAndNothingLeaksAfter200Kills) {
     ASSERT_EQ(check_alone(options), "") << "round " << round;
   }
   // Ids count what was saved: a multiple of what is there, so much was evicted under the kills.
-  auto inspector = Inspector::open(directory.path());
+  auto inspector = Inspector::open(options.directories.front());
   ASSERT_TRUE(inspector);
   int64_t last = 0;
   ASSERT_TRUE((*inspector)->for_each_copy(0, [&](const CopyRow& row) {
@@ -58,6 +56,18 @@ TEST(StoreKill, NothingIsWrongAndNothingLeaksAfter200Kills) {
   const uint64_t copies = (*inspector)->totals()->copies;
   EXPECT_GT(copies, 50u);
   EXPECT_GT(static_cast<uint64_t>(last), 3 * copies);
+}
+
+TEST(StoreKill, NothingIsWrongAndNothingLeaksAfter200Kills) {
+  TempDir directory;
+  kill_workers(worker_options(directory.path()), 100);
+}
+
+TEST(StoreKill, NorInMappedMemory) {
+  TempDir directory{in_memory()};
+  StoreOptions options = worker_options(directory.path());
+  options.mapped = true;
+  kill_workers(options, 50);
 }
 
 }  // namespace
