@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(g++ make ninja-build pkg-config clang-format-14 fio
+packages=(g++ make ninja-build pkg-config clang-format-14 fio btrfs-progs
   liburing-dev libsqlite3-dev libyaml-cpp-dev libspdlog-dev libfmt-dev libcli11-dev libxxhash-dev
   libssl-dev nlohmann-json3-dev libgtest-dev librapidcheck-dev libbenchmark-dev)
 missing=()

@@ -37,7 +37,8 @@ std::vector<ConfigKey> make_keys() {
        .in_gds_config = true,
        .access = &field<&G::cache_dir>,
        .help = "Directory of the store, or a list of directories, one a drive; the first holds the "
-               "index. Its last part is created if it is missing. Required."},
+               "index. Its last part is created if it is missing. On ext4 or xfs; on btrfs a full "
+               "file system can end the process. Required."},
       {.name = "enable_gds",
        .in_gds_config = true,
        .access = &field<&G::enable_gds>,

@@ -1,7 +1,11 @@
 #include "store/directory.hpp"
 
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,6 +13,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
+
+#include "base/fd.hpp"
+#include "base/log.hpp"
+#include "base/sizes.hpp"
 
 namespace penstock {
 namespace {
@@ -44,6 +52,34 @@ Result<void> create(const std::string& path) {
                 error == ENOSPC ? Status::NoSpace : Status::Invalid);
 }
 
+// SQLite maps the index's shared memory from a file, of which it allocates one byte a page first.
+// Where writing to the rest of such a page takes a block that a full file system has not, the
+// kernel answers with SIGBUS, which ends the engine.
+Result<void> rule_out_sigbus(const std::string& path) {
+  const UniqueFd fd{::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  struct statfs about {};
+  if (!fd || ::fstatfs(fd.get(), &about) != 0)
+    return refuse(path, "cannot be used: " + reason(errno));
+  if (static_cast<uint64_t>(about.f_bsize) < kSector) {
+    return refuse(path,
+                  "is on a file system with blocks of " + std::to_string(about.f_bsize) +
+                      " bytes; they must have 4096 (mkfs -b 4096)",
+                  Status::Unsupported);
+  }
+  if (about.f_type != BTRFS_SUPER_MAGIC) return {};
+  // Copy-on-write takes a block for each write, so new files do without it. That does not rule it
+  // out altogether: the tree of the file system has to grow now and then, too.
+  int flags = 0;
+  if (::ioctl(fd.get(), FS_IOC_GETFLAGS, &flags) == 0) {
+    flags |= FS_NOCOW_FL;
+    ::ioctl(fd.get(), FS_IOC_SETFLAGS, &flags);
+  }
+  log_once(LogLevel::Warning, path +
+                                  " is on btrfs, where a process can die when the file system is "
+                                  "full: keep some of it free, or use ext4 or xfs");
+  return {};
+}
+
 }  // namespace
 
 Result<std::string> prepare_directory(const std::string& given) {
@@ -66,6 +102,7 @@ Result<std::string> prepare_directory(const std::string& given) {
   // With the ids that open(2) will use.
   if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK | X_OK, AT_EACCESS) != 0)
     return refuse(path, "is not writable for this user: " + reason(errno));
+  if (auto done = rule_out_sigbus(path); !done) return done.take_error();
 
   char* real = ::realpath(path.c_str(), nullptr);
   if (!real) return refuse(path, "cannot be used: " + reason(errno));

@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cerrno>
+#include <exception>
 #include <string>
 
 namespace penstock::test {
@@ -24,7 +25,12 @@ std::string in_child(Function function) {
   const pid_t child = ::fork();
   EXPECT_GE(child, 0);
   if (child == 0) {
-    const std::string text = function();
+    std::string text;
+    try {
+      text = function();
+    } catch (const std::exception& error) {  // it must not go on as a second test program
+      text = std::string{"threw: "} + error.what();
+    }
     const bool whole = ::write(ends[1], text.data(), text.size()) == std::ssize(text);
     ::_exit(whole ? 0 : 1);
   }
@@ -37,7 +43,8 @@ std::string in_child(Function function) {
   ::close(ends[0]);
   int status = 0;
   EXPECT_EQ(::waitpid(child, &status, 0), child);
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? text : "died: " + text;
+  if (WIFSIGNALED(status)) return "died of signal " + std::to_string(WTERMSIG(status));
+  return WEXITSTATUS(status) == 0 ? text : "died: " + text;
 }
 
 // From now on system call `number` fails with `error` in this process, as under a container's

@@ -11,7 +11,7 @@
 #include "store/pool.hpp"
 #include "store/space.hpp"
 #include "support/child.hpp"
-#include "support/small_memory.hpp"
+#include "support/mount.hpp"
 #include "support/store_worker.hpp"
 
 namespace penstock::test {
@@ -324,7 +324,7 @@ TEST(MappedStore, AnIndexThatPromisesMoreThanThereIsIsAMiss) {
 TEST(MappedStore, AFullFileSystemIsNoSpaceAndNoSignal) {
   TempDir directory{in_memory()};
   const std::string said = in_child([&]() -> std::string {
-    if (!mount_small_memory(directory.path(), 24 * kMib)) return "forbidden";
+    if (!mount_at(directory.path(), kTmpfs, 24 * kMib)) return "forbidden";
     const int other = ::open((directory / "other").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     StoreRig rig{mapped_options(directory.path(), 64 * kMib)};
     std::vector<uint64_t> saved;
@@ -409,7 +409,7 @@ TEST(MemoryDirectory, MoreThanThereIsNamesTheFlagToChange) {
 TEST(MemoryDirectory, ASmallOneIsNoticed) {
   TempDir directory{in_memory()};
   const std::string said = in_child([&]() -> std::string {
-    if (!mount_small_memory(directory.path(), 64 * kMib)) return "forbidden";
+    if (!mount_at(directory.path(), kTmpfs, 64 * kMib)) return "forbidden";
     const auto size = memory_size(directory / "cache", 0);
     if (!size) return size.error().message;
     if (size->max_bytes != 16 * kMib || size->min_free_bytes != 4 * kMib) return "another size";
