@@ -2,13 +2,16 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help deps engine build demo test test-cpp test-sanitizers test-python test-vllm lint format bench clean
+.PHONY: help deps engine build demo test test-cpp test-sanitizers test-python test-vllm test-gpu bench-gpu lint format bench clean
 
 VENV := build/venv/bin
 CMAKE = $(VENV)/cmake
 JOBS ?= $(shell nproc)
 CMAKE_FLAGS ?=
+# Expanded when used: the compiler may be installed by then.
+NVCC = $(if $(shell command -v nvcc),,$(patsubst %,-DCMAKE_CUDA_COMPILER=%,$(wildcard $(CURDIR)/build/venv/lib/python3*/site-packages/nvidia/cu13/bin/nvcc)))
 RESULTS := $(CURDIR)/build/test-results
+GPU_PYTHON ?= $(VENV)/python
 export PATH := /usr/bin:$(PATH)
 
 help:    ## show this list
@@ -22,7 +25,7 @@ engine: deps  ## vLLM's CPU build, in the same environment
 
 build: deps  ## build/penstock, the extension, tests and benchmarks
 	@$(CMAKE) -S . -B build/release -G Ninja -DPENSTOCK_PYTHON=ON \
-	  -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/python $(CMAKE_FLAGS) >build/cmake.log || (cat build/cmake.log; exit 1)
+	  -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/python $(NVCC) $(CMAKE_FLAGS) >build/cmake.log || (cat build/cmake.log; exit 1)
 	@ninja -C build/release -j$(JOBS) --quiet
 	@ln -sfn release/penstock build/penstock
 	@ln -sfn release/python build/python
@@ -49,7 +52,7 @@ test-sanitizers: deps
 	@for kind in address,undefined thread; do \
 	  dir=build/$${kind%%,*}; \
 	  $(CMAKE) -S . -B $$dir -G Ninja -DPENSTOCK_SANITIZE=$$kind -DPENSTOCK_CLI=OFF \
-	    -DPENSTOCK_BENCH=OFF $(CMAKE_FLAGS) >build/cmake.log || { cat build/cmake.log; exit 1; }; \
+	    -DPENSTOCK_BENCH=OFF $(NVCC) $(CMAKE_FLAGS) >build/cmake.log || { cat build/cmake.log; exit 1; }; \
 	  ninja -C $$dir -j$(JOBS) --quiet; \
 	  GTEST_OUTPUT=xml:$(RESULTS)/$${kind%%,*}/ GTEST_BRIEF=1 \
 	  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1 \
@@ -63,6 +66,13 @@ test-python: build engine
 test-vllm: build engine  ## the whole matrix against the real engine (about half an hour)
 	@PENSTOCK_CLI=$(CURDIR)/build/penstock PYTHONPATH=build/python $(VENV)/python -m pytest \
 	  tests/vllm -q
+
+test-gpu: build  ## the device's tests and the engine's over GPU memory; needs a GPU and torch with CUDA
+	@for test in build/release/tests/gpu_*_test; do $$test --gtest_brief=1; done
+	@PYTHONPATH=build/python $(GPU_PYTHON) -m pytest tests/gpu -q
+
+bench-gpu: build  ## the link, the drive and compute beside them, as JSON in build/
+	PYTHONPATH=build/python $(GPU_PYTHON) bench/gpu.py --dir build --json build/bench-gpu.json
 
 lint: deps  ## formatting and static checks
 	@git ls-files '*.cpp' '*.hpp' | xargs clang-format-14 --dry-run --Werror

@@ -35,6 +35,18 @@ if [[ ! -e $tools || scripts/requirements-dev.txt -nt $tools ]]; then
   touch "$tools"
 fi
 
+# nvcc, for the kernels: they compile without a GPU. Its packages keep libraries in lib, and nvcc looks
+# for them in lib64.
+if ! command -v nvcc >/dev/null && [[ ! -e build/venv/.cuda ]]; then
+  echo "installing the CUDA compiler"
+  "${pip[@]}" install nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 \
+    nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85
+  cuda=$(echo build/venv/lib/python3*/site-packages/nvidia/cu13)
+  ln -sfn lib "$cuda/lib64"
+  ln -sfn libcudart.so.13 "$cuda/lib/libcudart.so"
+  touch build/venv/.cuda
+fi
+
 if [[ ${1:-} == --engine && ! -e build/venv/.engine ]]; then
   echo "installing vLLM (CPU build); this takes about two minutes"
   "${pip[@]}" install torch==2.13.0

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
+
 #include "cli/command.hpp"
 #include "cli/process.hpp"
 
@@ -10,6 +12,7 @@ namespace penstock::cli {
 std::optional<double> fio_read_gbs(const std::string& file, uint64_t offset, uint64_t size) {
   std::string output;
   // Huge pages, as everybody else here has: with small ones a virtio drive splits the requests.
+  if (std::system("command -v fio >/dev/null 2>&1") != 0) return std::nullopt;
   const auto code =
       run_process("env",
                   {"env", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1", "fio", "--name=penstock",

@@ -1,0 +1,375 @@
+"""How near the engine comes to the PCIe link and to the drive, with pages in GPU memory.
+
+Every figure stands beside the raw ceiling of the same run: a plain 1 GiB pinned copy each way, an
+O_DIRECT read of the pool file (1 MiB requests, 32 in flight), a bf16 matrix product alone.
+
+    python bench/gpu.py [--dir DIRECTORY] [--gb 4] [--rounds 5] [--json FILE] [--only PART ...]
+
+Parts: dram (DRAM tier), drive, gemm (compute beside copies), layerwise, submit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from penstock import _core
+from penstock.config import flatten
+
+DEVICE = "cuda:0"
+ROWS_PER_CHUNK = 16  # 256 tokens in pages of 16
+SHAPES = {  # page bytes, layers
+    "64 KiB (Llama-3.1-8B)": (65536, 32),
+    "8 KiB (70B at TP8)": (8192, 80),
+    "18 KiB (DeepSeek-V3 MLA)": (18432, 61),
+}
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+class Link:
+    """The plain copies that everything is compared with."""
+
+    def __init__(self) -> None:
+        self.host = torch.ones(1 << 30, dtype=torch.uint8, pin_memory=True)
+        self.gpu = torch.ones(1 << 30, dtype=torch.uint8, device=DEVICE)
+
+    def _timed(self, to: torch.Tensor, source: torch.Tensor) -> float:
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        to.copy_(source, non_blocking=True)
+        torch.cuda.synchronize()
+        return source.numel() / (time.perf_counter() - start) / 1e9
+
+    def to_gpu(self) -> float:
+        return self._timed(self.gpu, self.host)
+
+    def to_host(self) -> float:
+        return self._timed(self.host, self.gpu)
+
+
+def chain(count: int, seed: int) -> list[bytes]:
+    keys, previous = [], b"\0" * 32
+    for i in range(count):
+        previous = hashlib.sha256(previous + f"{seed}/{i}".encode()).digest()
+        keys.append(previous)
+    return keys
+
+
+class Rig:
+    """Pages in GPU memory, an engine over a store, and chains of chunks to save and load."""
+
+    def __init__(self, root: Path, shape: tuple[int, int], gigabytes: float, **settings: Any):
+        page_bytes, layers = shape
+        chunk = page_bytes * layers * ROWS_PER_CHUNK
+        self.chunks = max(1, int(gigabytes * 1e9 / chunk))
+        self.bytes = self.chunks * chunk
+        self.rows = self.chunks * ROWS_PER_CHUNK
+        self.pages = torch.randint(
+            0, 255, (layers, self.rows, page_bytes), dtype=torch.uint8, device=DEVICE
+        )
+        self.layers = layers
+        self.seed = 0
+        config = {
+            "backend": "gds",
+            "log_level": "warning",
+            "load_policy": "always",
+            **settings,
+        }
+        config["gds_config"] = {
+            "cache_dir": str(root / "cache"),
+            "max_cache_size_gb": 3 * gigabytes + 2,
+            "max_write_gb_per_day": 0,
+            **settings.get("gds_config", {}),
+        }
+        layout = (
+            ROWS_PER_CHUNK,
+            [
+                (self.pages[i].data_ptr(), self.rows, page_bytes, page_bytes, i)
+                for i in range(layers)
+            ],
+        )
+        entries = flatten(config)
+        self.engine = _core.Engine.open(_core.Config.from_entries(entries), [layout], DEVICE)
+        self.namespace = self.engine.open_namespace(b"b" * 32, "{}")
+        order = torch.randperm(self.rows, generator=torch.Generator().manual_seed(7))
+        self.order = order.tolist()
+
+    def submit(self, kind: str, seed: int, **extra: Any) -> int:
+        keys = chain(self.chunks, seed)
+        packed, parents = b"".join(keys), b"\0" * 32 + b"".join(keys[:-1])
+        stream = torch.cuda.current_stream().cuda_stream
+        groups = [0] * len(keys)
+        start = time.perf_counter()
+        job = self.engine.submit(
+            kind, self.namespace, 0, packed, parents, groups, self.order, stream=stream, **extra
+        )
+        self.submit_s = time.perf_counter() - start
+        assert job is not None, "the queue is full"
+        return job
+
+    def finish(self, job: int) -> Any:
+        while True:
+            self.engine.wait(10.0)
+            for result in self.engine.poll():
+                if result.id == job:
+                    assert result.status == "ok", (result.status, list(result.chunk_status)[:8])
+                    return result
+
+    def run(self, kind: str, seed: int) -> float:
+        """GB/s."""
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        self.finish(self.submit(kind, seed))
+        return self.bytes / (time.perf_counter() - start) / 1e9
+
+
+def measure(rig: Rig, link: Link, rounds: int, pool: Path | None) -> dict[str, float]:
+    """Alternating rounds of raw, save, raw and load."""
+    raw_in, raw_out, saves, loads, drive = [], [], [], [], []
+    save_cpu = load_cpu = 0.0
+    for r in range(rounds + 1):
+        out, into = link.to_host(), link.to_gpu()
+        before = cpu_seconds()
+        save = rig.run("save", r)
+        middle = cpu_seconds()
+        expected = int(rig.pages[0, rig.order[0], :8].sum())
+        load = rig.run("load", r)
+        after = cpu_seconds()
+        assert int(rig.pages[0, rig.order[0], :8].sum()) == expected
+        raw_drive = _core.raw_read(str(pool), rig.bytes) if pool else 0.0
+        if r == 0:
+            continue  # warms up
+        raw_out.append(out)
+        raw_in.append(into)
+        saves.append(save)
+        loads.append(load)
+        drive.append(raw_drive)
+        save_cpu += middle - before
+        load_cpu += after - middle
+    total = rounds * rig.bytes / 1e9
+    figures = {
+        "raw_h2d_gbs": median(raw_in),
+        "raw_d2h_gbs": median(raw_out),
+        "save_gbs": median(saves),
+        "load_gbs": median(loads),
+        "save_of_link": median([a / b for a, b in zip(saves, raw_out, strict=True)]),
+        "load_of_link": median([a / b for a, b in zip(loads, raw_in, strict=True)]),
+        "save_cpu_s_per_gb": save_cpu / total,
+        "load_cpu_s_per_gb": load_cpu / total,
+    }
+    if pool:
+        figures["raw_read_gbs"] = median(drive)
+        figures["load_of_drive"] = median([a / b for a, b in zip(loads, drive, strict=True)])
+    return figures
+
+
+def part_drive(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
+    out = {}
+    for name, shape in SHAPES.items():
+        rig = Rig(root, shape, arguments.gb)
+        out[name] = measure(rig, link, arguments.rounds, root / "cache" / "pool.data")
+        out[name]["io_engine"] = rig.engine.facts()["io_engine"]
+        rig.engine.close()
+        shutil.rmtree(root / "cache")
+        print(name, json.dumps(out[name]), flush=True)
+    return out
+
+
+def part_dram(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
+    out = {}
+    for name, shape in SHAPES.items():
+        directory = tempfile.mkdtemp(prefix="penstock-bench-", dir="/dev/shm")
+        local = {"directory": directory, "max_cache_size_gb": 8 * arguments.gb + 1}
+        rig = Rig(root, shape, arguments.gb, backend="local", local_config=local)
+        out[name] = measure(rig, link, arguments.rounds, None)
+        rig.engine.close()
+        shutil.rmtree(directory)
+        print(name, json.dumps(out[name]), flush=True)
+    return out
+
+
+class Gemm:
+    """A loop of bf16 products, timed on the GPU."""
+
+    def __init__(self, size: int = 8192) -> None:
+        self.a = torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16)
+        self.b = torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16)
+        self.flops = 2.0 * size**3
+
+    def enqueue(self, count: int) -> tuple[torch.cuda.Event, torch.cuda.Event]:
+        begin = torch.cuda.Event(enable_timing=True)
+        end = torch.cuda.Event(enable_timing=True)
+        begin.record()
+        for _ in range(count):
+            torch.mm(self.a, self.b)
+        end.record()
+        return begin, end
+
+    def rate(self, count: int) -> float:
+        begin, end = self.enqueue(count)
+        end.synchronize()
+        return count * self.flops / begin.elapsed_time(end) / 1e9  # TFLOP/s
+
+
+def part_gemm(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
+    """GEMM speed kept while saving, and while loading, at full rate from and to DRAM."""
+    directory = tempfile.mkdtemp(prefix="penstock-bench-", dir="/dev/shm")
+    local = {"directory": directory, "max_cache_size_gb": 12 * arguments.gb + 1}
+    shape = SHAPES["64 KiB (Llama-3.1-8B)"]
+    rig = Rig(root, shape, arguments.gb, backend="local", local_config=local)
+    gemm = Gemm()
+    gemm.rate(50)
+    alone = gemm.rate(200)
+    compute = torch.cuda.Stream()
+    out: dict[str, Any] = {"alone_tflops": alone}
+    kept: dict[str, list[float]] = {"save": [], "load": []}
+    speed: dict[str, list[float]] = {"save": [], "load": []}
+    rig.run("save", 0)
+    for r in range(1, arguments.rounds + 1):
+        for kind in ("save", "load"):
+            torch.cuda.synchronize()
+            with torch.cuda.stream(compute):
+                begin, end = gemm.enqueue(int(rig.bytes / 40e9 / (gemm.flops / alone / 1e12)))
+            start = time.perf_counter()
+            rig.finish(rig.submit(kind, r))
+            seconds = time.perf_counter() - start
+            end.synchronize()
+            count = int(rig.bytes / 40e9 / (gemm.flops / alone / 1e12))
+            with_copies = count * gemm.flops / begin.elapsed_time(end) / 1e9
+            kept[kind].append(with_copies / gemm.rate(100))
+            speed[kind].append(rig.bytes / seconds / 1e9)
+    for kind in ("save", "load"):
+        out[f"{kind}_kept"] = median(kept[kind])
+        out[f"{kind}_gbs"] = median(speed[kind])
+    rig.engine.close()
+    shutil.rmtree(directory)
+    print("gemm", json.dumps(out), flush=True)
+    return out
+
+
+def part_layerwise(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
+    """A loop over 32 layers of products, each after its layer has been loaded."""
+    directory = tempfile.mkdtemp(prefix="penstock-bench-", dir="/dev/shm")
+    local = {"directory": directory, "max_cache_size_gb": 6 * arguments.gb + 1}
+    shape = SHAPES["64 KiB (Llama-3.1-8B)"]
+    rig = Rig(root, shape, arguments.gb, backend="local", local_config=local)
+    gemm = Gemm(4096)
+    rig.run("save", 0)
+    load_alone = median([rig.bytes / 1e9 / rig.run("load", 0) for _ in range(arguments.rounds)])
+    gemm.rate(50)
+    per_gemm = gemm.flops / gemm.rate(500) / 1e12
+    count = max(1, int(load_alone / rig.layers / per_gemm))
+    compute = torch.cuda.Stream()
+
+    def loop(job: int | None) -> float:
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        if job is None:
+            job = rig.submit("load", 0, layerwise=True)
+        waits = []
+        with torch.cuda.stream(compute):
+            for layer in range(rig.layers):
+                before = time.perf_counter()
+                if job >= 0:
+                    assert rig.engine.wait_layer_on_stream(job, layer, compute.cuda_stream)
+                waits.append(time.perf_counter() - before)
+                for _ in range(count):
+                    torch.mm(gemm.a, gemm.b)
+        compute.synchronize()
+        seconds = time.perf_counter() - start
+        if job >= 0:
+            rig.finish(job)
+        loop.wait_us = median(waits) * 1e6
+        return seconds
+
+    compute_alone = median([loop(-1) for _ in range(arguments.rounds)])
+    both = median([loop(None) for _ in range(arguments.rounds)])
+    out = {
+        "load_alone_s": load_alone,
+        "compute_alone_s": compute_alone,
+        "both_s": both,
+        "of_the_longer": both / max(load_alone, compute_alone),
+        "wait_for_layer_us": loop.wait_us,
+    }
+    rig.engine.close()
+    shutil.rmtree(directory)
+    print("layerwise", json.dumps(out), flush=True)
+    return out
+
+
+def part_submit(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
+    """Time to submit a job of 4096 pages."""
+    rig = Rig(root, (65536, 32), 8.6)
+    pages = min(4096, rig.rows)
+    keys = chain(pages // ROWS_PER_CHUNK, 0)
+    packed, parents = b"".join(keys), b"\0" * 32 + b"".join(keys[:-1])
+    rows, groups = rig.order[: len(keys) * ROWS_PER_CHUNK], [0] * len(keys)
+    times = []
+    for _ in range(50):
+        start = time.perf_counter()
+        stream = torch.cuda.current_stream().cuda_stream
+        job = rig.engine.submit(
+            "load", rig.namespace, 0, packed, parents, groups, rows, stream=stream
+        )
+        times.append(time.perf_counter() - start)
+        while not any(result.id == job for result in rig.engine.poll()):
+            rig.engine.wait(1.0)
+    rig.engine.close()
+    shutil.rmtree(root / "cache")
+    out = {"rows": len(rows), "submit_us": median(times) * 1e6}
+    print("submit", json.dumps(out), flush=True)
+    return out
+
+
+PARTS = {
+    "drive": part_drive,
+    "dram": part_dram,
+    "gemm": part_gemm,
+    "layerwise": part_layerwise,
+    "submit": part_submit,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dir", default=".", help="a directory on the drive to measure")
+    parser.add_argument("--gb", type=float, default=4.0, help="GB moved in each measurement")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("bench/gpu.py: no GPU", file=sys.stderr)
+        return 2
+    link = Link()
+    figures: dict[str, Any] = {"gpu": torch.cuda.get_device_name(0)}
+    for part in arguments.only:
+        with tempfile.TemporaryDirectory(dir=arguments.dir) as root:
+            figures[part] = PARTS[part](Path(root), link, arguments)
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
