@@ -35,6 +35,7 @@ void print(const Json& json) {
   line("free", bytes("free_bytes"));
   line("block", bytes("block_bytes"));
   line("copies", fmt::format("{}", json.at("copies").get<uint64_t>()));
+  line("evictions", fmt::format("{}", json.at("evictions").get<uint64_t>()));
   line("written today", bytes("written_today_bytes"));
   for (const Json& pool : json.at("pools")) {
     const auto problem = pool.at("problem").get<std::string>();
@@ -61,6 +62,7 @@ int run(const CommonOptions& common) {
                      {"index_bytes", totals->index_bytes},
                      {"block_bytes", totals->block_size},
                      {"copies", totals->copies},
+                     {"evictions", totals->evictions},
                      {"written_today_bytes", totals->written_today},
                      {"pools", pools_json(*view)},
                      {"namespaces", namespaces_json(*namespaces)}};
@@ -79,7 +81,9 @@ void add_stats(CLI::App& app, int& exit_code) {
       "Used\n"
       "counts blocks that hold copies or are being written, and the index. \"Written today\" is "
       "what\n"
-      "the daily write limit counts (days of UTC). May run while engines use the store.\n"
+      "the daily write limit counts (days of UTC). Evictions are copies, since the index was made. "
+      "May\n"
+      "run while engines use the store.\n"
       "\n"
       "Examples:\n"
       "  penstock stats --dir /mnt/nvme/llm_cache\n"

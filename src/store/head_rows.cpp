@@ -21,7 +21,7 @@ bool is_valid(const MetaRow& row) {
   constexpr uint64_t kMost = std::numeric_limits<int64_t>::max();
   return row.block_size >= kSector && row.block_size <= kMaxBlock &&
          row.block_size % kSector == 0 && row.max_bytes <= kMost && row.copies <= kMost &&
-         row.written <= kMost;
+         row.written <= kMost && row.evictions <= kMost;
 }
 
 bool is_valid(const PoolRow& row) {
@@ -32,14 +32,16 @@ bool is_valid(const PoolRow& row) {
 
 HeadRows::HeadRows(Database& db)
     : db_{db},
-      select_meta_{db, "SELECT store, block_size, max_bytes, copies, day, written FROM meta"},
+      select_meta_{
+          db, "SELECT store, block_size, max_bytes, copies, day, written, evictions FROM meta"},
       select_pools_{db,
                     "SELECT id, directory, uuid, generation, blocks, keep, free FROM pool "
                     "ORDER BY id"},
-      update_meta_{db, "UPDATE meta SET max_bytes = ?, copies = ?, day = ?, written = ?"},
+      update_meta_{
+          db, "UPDATE meta SET max_bytes = ?, copies = ?, day = ?, written = ?, evictions = ?"},
       update_pool_{db,
                    "UPDATE pool SET directory = ?, blocks = ?, keep = ?, free = ? WHERE id = ?"},
-      insert_meta_{db, "INSERT INTO meta VALUES(1, ?, ?, ?, ?, ?, ?)"},
+      insert_meta_{db, "INSERT INTO meta VALUES(1, ?, ?, ?, ?, ?, ?, ?)"},
       insert_pool_{db, "INSERT INTO pool VALUES(?, ?, ?, ?, ?, ?, ?)"} {}
 
 bool HeadRows::load() {
@@ -54,6 +56,7 @@ bool HeadRows::load() {
       row.copies = static_cast<uint64_t>(query.integer(3));
       row.day = query.integer(4);
       row.written = static_cast<uint64_t>(query.integer(5));
+      row.evictions = static_cast<uint64_t>(query.integer(6));
     }
   }
   std::vector<PoolRow> rows;
@@ -83,7 +86,7 @@ void HeadRows::save() {
   if (meta != loaded_meta_) {
     update_meta_
         .bind(static_cast<int64_t>(meta.max_bytes), static_cast<int64_t>(meta.copies), meta.day,
-              static_cast<int64_t>(meta.written))
+              static_cast<int64_t>(meta.written), static_cast<int64_t>(meta.evictions))
         .run();
   }
   for (const PoolRow& row : pools) {
@@ -99,7 +102,8 @@ void HeadRows::save() {
 void HeadRows::insert_meta(const MetaRow& row) {
   insert_meta_
       .bind(row.store, static_cast<int64_t>(row.block_size), static_cast<int64_t>(row.max_bytes),
-            static_cast<int64_t>(row.copies), row.day, static_cast<int64_t>(row.written))
+            static_cast<int64_t>(row.copies), row.day, static_cast<int64_t>(row.written),
+            static_cast<int64_t>(row.evictions))
       .run();
   meta = loaded_meta_ = row;
 }

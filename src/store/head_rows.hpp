@@ -23,8 +23,9 @@ struct MetaRow {
   uint64_t block_size = 0;
   uint64_t max_bytes = 0;
   uint64_t copies = 0;
-  int64_t day = 0;       // days since 1970 that `written` belongs to
-  uint64_t written = 0;  // bytes promised to writers on that day
+  int64_t day = 0;         // days since 1970 that `written` belongs to
+  uint64_t written = 0;    // bytes promised to writers on that day
+  uint64_t evictions = 0;  // copies evicted since the index was made
   friend bool operator==(const MetaRow&, const MetaRow&) = default;
 };
 

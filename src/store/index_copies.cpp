@@ -248,6 +248,7 @@ Status Index::evict(uint64_t goal, uint32_t limit, uint32_t& removed) {
       if (db_->error()) return;
       ++removed;
     }
+    head_.meta.evictions += removed;
   });
   if (status != Status::Ok) removed = 0;
   counters_.evictions += removed;

@@ -28,6 +28,7 @@ Result<StoreTotals> Inspector::totals() {
   totals.max_bytes = meta.max_bytes;
   totals.block_size = meta.block_size;
   totals.copies = meta.copies;
+  totals.evictions = meta.evictions;
   for (const PoolRow& pool : index_->pools()) {
     totals.blocks_total += pool.blocks;
     totals.blocks_free += pool.free;

@@ -22,6 +22,7 @@ struct StoreTotals {
   uint64_t blocks_free = 0;
   uint64_t index_bytes = 0;  // database and write-ahead log
   uint64_t written_today = 0;
+  uint64_t evictions = 0;  // copies, since the index was made
 };
 
 class Inspector {

@@ -7,7 +7,7 @@
 namespace penstock {
 
 inline constexpr int64_t kApplicationId = 0x5053544B;  // "PSTK"
-inline constexpr int64_t kFormatVersion = 1;
+inline constexpr int64_t kFormatVersion = 2;
 inline constexpr uint64_t kIndexPage = 4096;
 
 // meta         one row: whose store this is, its sizes, and what would else need a count
@@ -22,7 +22,7 @@ inline constexpr char kSchema[] = R"sql(
 CREATE TABLE meta(
   id INTEGER PRIMARY KEY CHECK(id = 1), store BLOB NOT NULL, block_size INTEGER NOT NULL,
   max_bytes INTEGER NOT NULL, copies INTEGER NOT NULL, day INTEGER NOT NULL,
-  written INTEGER NOT NULL);
+  written INTEGER NOT NULL, evictions INTEGER NOT NULL);
 CREATE TABLE namespace(
   id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL UNIQUE, description TEXT NOT NULL,
   created INTEGER NOT NULL);

@@ -153,7 +153,7 @@ TEST_F(StoreDamage, ALogFullOfRandomBytes) {
 
 TEST_F(StoreDamage, AnotherFormatVersionIsSetAside) {
   restore();
-  sql("PRAGMA user_version = 2");
+  sql("PRAGMA user_version = 1");
   EXPECT_EQ(use(), "good anew");
   EXPECT_TRUE(std::filesystem::exists(files().set_aside));
   EXPECT_EQ(use(), "good");
@@ -197,7 +197,8 @@ TEST_F(StoreDamage, HeadRowsThatMakeNoSense) {
         "UPDATE pool SET keep = blocks + 1", "UPDATE pool SET free = keep + 1",
         "UPDATE pool SET uuid = x'01'", "UPDATE pool SET id = 5", "UPDATE meta SET block_size = 0",
         "UPDATE meta SET block_size = 4097", "UPDATE meta SET store = x''",
-        "UPDATE meta SET copies = -1", "DELETE FROM meta", "DELETE FROM pool"}) {
+        "UPDATE meta SET copies = -1", "UPDATE meta SET evictions = -1", "DELETE FROM meta",
+        "DELETE FROM pool"}) {
     restore();
     sql(change);
     const std::string came = use();

@@ -1,6 +1,6 @@
-// A store that version 1 of the format has written, byte for byte, opens and reads back.
+// A store that version 2 of the format has written, byte for byte, opens and reads back.
 //
-// tests/golden/v1 holds its index and the beginning of its pool. It was made once, by the disabled
+// tests/golden/v2 holds its index and the beginning of its pool. It was made once, by the disabled
 // test below; a format that reads it differently is another version.
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 namespace penstock::test {
 namespace {
 
-const std::string kGolden = std::string{PENSTOCK_SOURCE_DIR} + "/tests/golden/v1";
+const std::string kGolden = std::string{PENSTOCK_SOURCE_DIR} + "/tests/golden/v2";
 constexpr uint64_t kCopies = 6;  // a chain; copy i has 1 + i % 3 blocks, the last one partly used
 constexpr uint64_t kBlock = 4096;
 
@@ -25,7 +25,7 @@ AlignedBuffer block_of(uint64_t number, uint64_t ordinal) {
   return buffer;
 }
 
-TEST(StoreGolden, Version1ReadsBack) {
+TEST(StoreGolden, Version2ReadsBack) {
   TempDir directory;
   const std::string home = directory / "cache";
   std::filesystem::copy(kGolden, home);
@@ -57,7 +57,7 @@ TEST(StoreGolden, Version1ReadsBack) {
 
 // Run it with --gtest_also_run_disabled_tests, in a mount where the path may be made: the index
 // remembers it, and it is the one of the documentation's examples.
-TEST(StoreGolden, DISABLED_MakeVersion1) {
+TEST(StoreGolden, DISABLED_MakeVersion2) {
   const std::string home = "/mnt/nvme/llm_cache";
   ASSERT_FALSE(std::filesystem::exists(home));
   std::filesystem::create_directories("/mnt/nvme");

@@ -102,6 +102,19 @@ TEST(Store, PoolsGrowByStepsAndTheSizeIsNeverExceeded) {
   EXPECT_EQ(audit(directory.path()), "");
 }
 
+TEST(Store, EvictionsAreCountedInTheIndexToo) {
+  TempDir directory;
+  for (uint64_t round = 0; round < 2; ++round) {
+    StoreRig rig{options_for(directory.path(), 16 * kMib)};
+    for (uint64_t i = 1; i <= 400; ++i) ASSERT_EQ(rig.save(round * 1000 + i), Status::Ok);
+    EXPECT_GT(rig.metric("evictions"), 100);  // of this process
+    rig.store.reset();
+    const auto totals = (*Inspector::open(directory.path()))->totals();
+    ASSERT_TRUE(totals);
+    EXPECT_EQ(totals->evictions, 400 * (round + 1) - totals->copies);
+  }
+}
+
 TEST(Store, TheSizeHoldsWithSmallBlocksAndLargeLogsToo) {
   TempDir directory;
   const uint64_t size = 16 * kMib;
