@@ -27,7 +27,12 @@ Keeper::Keeper(StoreParts& parts, uint64_t min_free_bytes)
       index_{*parts.index},
       min_free_bytes_{min_free_bytes},
       no_growth_until_(parts.pools.size()),
-      tail_scanned_(parts.pools.size(), UINT64_MAX) {}
+      tail_scanned_(parts.pools.size(), UINT64_MAX) {
+  // A new pool gets its first blocks before anything is saved, so that the first saves already go
+  // to all drives.
+  for (uint32_t id = 0; id < index_.pools().size(); ++id)
+    if (index_.pools()[id].blocks == 0 && can_grow(index_.pools()[id])) grow_pool(id, 1);
+}
 
 uint64_t Keeper::target() const noexcept {
   return free_target(parts_.plan.blocks, copy_blocks_);
@@ -136,17 +141,21 @@ bool Keeper::sweep() {
   return status == Status::Ok && sweeping_;
 }
 
+bool Keeper::can_grow(const PoolRow& row) const noexcept {
+  return row.id < parts_.pools.size() && parts_.pools[row.id].pool && row.keep == row.blocks &&
+         Clock::now() >= no_growth_until_[row.id];
+}
+
 bool Keeper::grow(uint64_t wanted) {
+  const PoolRow* chosen = nullptr;
+  for (const PoolRow& row : index_.pools())
+    if (can_grow(row) && (!chosen || row.blocks < chosen->blocks)) chosen = &row;
+  return chosen && total_blocks() < parts_.plan.blocks && grow_pool(chosen->id, wanted);
+}
+
+bool Keeper::grow_pool(uint32_t id, uint64_t wanted) {
   uint64_t step = std::max(wanted, growth_step(parts_.plan.blocks));
   if (parts_.mapped) step = std::min(step, std::max<uint64_t>(kMappedStep / parts_.block_size, 1));
-  const PoolRow* chosen = nullptr;
-  for (const PoolRow& row : index_.pools()) {
-    const bool can = row.id < parts_.pools.size() && parts_.pools[row.id].pool &&
-                     row.keep == row.blocks && Clock::now() >= no_growth_until_[row.id];
-    if (can && (!chosen || row.blocks < chosen->blocks)) chosen = &row;
-  }
-  if (!chosen || total_blocks() >= parts_.plan.blocks) return false;
-  const uint32_t id = chosen->id;
   uint64_t added = 0;
   const Status status = index_.extend(id, [&](const PoolRow& row) {
     added = allocate(*parts_.pools[id].pool, row, step);

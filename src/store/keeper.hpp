@@ -45,7 +45,9 @@ class Keeper {
   bool keep_index();
   bool sweep();
   bool shrink();
-  bool grow(uint64_t wanted);
+  bool can_grow(const PoolRow& row) const noexcept;
+  bool grow(uint64_t wanted);  // the smallest pool
+  bool grow_pool(uint32_t id, uint64_t wanted);
   uint64_t allocate(Pool& pool, const PoolRow& row, uint64_t wanted);
   void begin_shrinking();
   bool scan_tail();

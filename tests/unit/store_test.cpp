@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
+#include "store/space.hpp"
 #include "support/child.hpp"
 #include "support/store_rig.hpp"
 
@@ -265,6 +268,40 @@ TEST(Store, SeveralDirectoriesShareTheSizeAndTheWork) {
   const auto record = std::move(rig.find({name_of(1000)}).front());
   ASSERT_EQ(record.extents.size(), 2u);
   EXPECT_NE(record.extents[0].pool, record.extents[1].pool);
+}
+
+TEST(Store, TheFirstSavesOfANewStoreGoToAllDrives) {
+  TempDir parent;
+  StoreOptions options = options_for(parent / "0", 64 * kMib);
+  for (const char* name : {"1", "2", "3"}) options.directories.push_back(parent / name);
+  StoreRig rig{options};
+  for (uint64_t i = 1; i <= 3; ++i) {
+    ASSERT_EQ(rig.save(i, i - 1, 4), Status::Ok);
+    std::set<uint32_t> pools;
+    for (const Extent& extent : rig.find({name_of(i)}).front().extents) pools.insert(extent.pool);
+    EXPECT_EQ(pools.size(), 4u) << "copy " << i;
+  }
+  // A drive that is added later takes part from then on.
+  rig.store.reset();
+  options.directories.push_back(parent / "4");
+  StoreRig more{options};
+  ASSERT_EQ(more.save(10, 0, 5), Status::Ok);
+  EXPECT_EQ(more.find({name_of(10)}).front().extents.size(), 5u);
+  EXPECT_EQ(audit(options.directories.front()), "");
+}
+
+TEST(Store, ANewStoreWithFewerBlocksThanDrivesStaysWithinItsSize) {
+  TempDir parent;
+  StoreOptions options = options_for(parent / "0", 0, 1 << 20);
+  for (const char* name : {"1", "2", "3", "4", "5", "6", "7"})
+    options.directories.push_back(parent / name);
+  const auto needed = plan_space(1, options.block_size, 8, 0, 0).error().message;
+  options.max_bytes = std::stoull(needed.substr(needed.find(" need ") + 6));
+  StoreRig rig{options};  // four blocks
+  for (uint64_t i = 1; i <= 20; ++i) ASSERT_EQ(rig.save(i), Status::Ok);
+  uint64_t used = 0;
+  for (const std::string& directory : options.directories) used += disk_usage(directory);
+  EXPECT_LE(used, options.max_bytes);
 }
 
 TEST(Store, APoolThatIsMissingIsOutUntilItReturns) {
