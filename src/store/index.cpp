@@ -33,8 +33,8 @@ Result<void> configure(Database& db, const std::string& path) {
       "PRAGMA cache_size = -8192;");
   const std::string mode = db.text("PRAGMA journal_mode = WAL");
   db.exec("PRAGMA synchronous = NORMAL");
-  const bool damaged = db.error() != SQLITE_OK && db.status() == Status::Corrupt;
-  if (!damaged && mode != "wal") {
+  const bool unreadable = db.status() == Status::Corrupt || db.error() == SQLITE_IOERR_READ;
+  if (!unreadable && mode != "wal") {
     return Error{Status::Unsupported,
                  "SQLite cannot keep a write-ahead log at " + path + " (" +
                      (db.error() ? db.message() : "journal mode stays " + mode) +
@@ -244,7 +244,7 @@ Status Index::checkpoint_locked(bool truncate) {
       &wal_pages, &copied);
   sqlite3_busy_timeout(db_->handle(), kBusyTimeoutMs);
   if ((code & 0xff) == SQLITE_BUSY) return Status::Busy;
-  db_->note(code);
+  db_->note_answer(code);
   if (db_->error()) return fail();
   ++counters_.checkpoints;
   if (wal_pages == copied) wal_pages_ = 0;  // the next transaction starts the WAL over

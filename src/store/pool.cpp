@@ -49,7 +49,7 @@ Error pool_error(const std::string& path, const std::string& what, int error) {
                "cannot " + what + " " + path + ": " + std::system_category().message(error)};
 }
 
-// Errno of moving the whole header; 0: done. An end of file reads as EIO.
+// Errno of moving the whole header; 0: done. An end of file reads as ENODATA.
 template <typename Move>
 int move_header(Move&& move) {
   uint64_t done = 0;
@@ -57,7 +57,7 @@ int move_header(Move&& move) {
     const ssize_t result = move(done);
     if (result < 0 && errno == EINTR) continue;
     if (result < 0) return errno;
-    if (result == 0) return EIO;
+    if (result == 0) return ENODATA;
     done += static_cast<uint64_t>(result);
   }
   return 0;
@@ -102,7 +102,7 @@ Result<PoolIdentity> Pool::inspect(const std::string& directory) {
   const int error = move_header([&](uint64_t done) {
     return ::pread(fd.get(), bytes + done, kPoolHeader - done, static_cast<off_t>(done));
   });
-  if (error != 0 && error != EIO) return pool_error(path, "read", error);
+  if (error != 0 && error != ENODATA) return pool_error(path, "read", error);
   if (error != 0 || std::memcmp(header.magic, kMagic, sizeof kMagic) != 0 ||
       header.version != kFormatVersion || header.checksum != checksum_of(header)) {
     return Error{Status::Corrupt,

@@ -66,6 +66,7 @@ class PoolSetup {
   Result<void> make(const std::string& directory, bool is_home,
                     const Result<PoolIdentity>& header) {
     if (auto path = prepare_directory(directory); !path) return path.take_error();
+    if (header.status() == Status::Io) return header.error();  // it is not to be emptied unseen
     if (header && header->store != store() && !is_home) {
       return Error{Status::Invalid, "cache directory " + directory +
                                         " holds a pool of another store; give another directory, "

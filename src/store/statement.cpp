@@ -1,6 +1,26 @@
 #include "store/statement.hpp"
 
+#include <cerrno>
+
 namespace penstock {
+namespace {
+
+// Whether the last error that a file met was a read that the drive failed. The file remembers it
+// until it meets another, or an end of file: it is made to meet one.
+bool take_failed_read(sqlite3* handle, int which) noexcept {
+  sqlite3_file* file = nullptr;
+  if (sqlite3_file_control(handle, "main", which, &file) != SQLITE_OK || !file || !file->pMethods)
+    return false;
+  int error = 0;
+  if (file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &error) != SQLITE_OK)
+    return false;
+  char byte = 0;
+  constexpr sqlite3_int64 kBeyondAnyFile = sqlite3_int64{1} << 50;
+  file->pMethods->xRead(file, &byte, 1, kBeyondAnyFile);
+  return error == EIO || error == ENXIO || error == ERANGE;  // those that SQLite takes for damage
+}
+
+}  // namespace
 
 Status status_of(int sqlite_code) noexcept {
   switch (sqlite_code & 0xff) {
@@ -47,7 +67,7 @@ Result<std::unique_ptr<Database>> Database::open(const std::string& path, int fl
 
 bool Database::exec(const char* sql) noexcept {
   if (error_ != SQLITE_OK) return false;
-  note(sqlite3_exec(handle(), sql, nullptr, nullptr, nullptr));
+  note_answer(sqlite3_exec(handle(), sql, nullptr, nullptr, nullptr));
   return error_ == SQLITE_OK;
 }
 
@@ -68,6 +88,16 @@ void Database::note(int code) noexcept {
   if (error_ == SQLITE_OK) error_ = code;
 }
 
+void Database::note_answer(int code) noexcept {
+  const int kind = code & 0xff;
+  if (kind == SQLITE_CORRUPT || kind == SQLITE_IOERR) {
+    const bool in_database = take_failed_read(handle(), SQLITE_FCNTL_FILE_POINTER);
+    const bool in_log = take_failed_read(handle(), SQLITE_FCNTL_JOURNAL_POINTER);
+    if (in_database || in_log) code = SQLITE_IOERR_READ;
+  }
+  note(code);
+}
+
 Status Database::status() const noexcept {
   return status_of(error_);
 }
@@ -86,7 +116,7 @@ Query::~Query() {
 bool Query::row() noexcept {
   if (!statement_ || db_.error() != SQLITE_OK) return false;
   const int code = sqlite3_step(statement_);
-  db_.note(code);
+  db_.note_answer(code);
   return code == SQLITE_ROW;
 }
 
@@ -117,7 +147,8 @@ std::string_view Query::text(int column) const noexcept {
 Statement::Statement(Database& db, const char* sql) noexcept : db_{db} {
   if (db.error() != SQLITE_OK) return;
   sqlite3_stmt* statement = nullptr;
-  db.note(sqlite3_prepare_v3(db.handle(), sql, -1, SQLITE_PREPARE_PERSISTENT, &statement, nullptr));
+  db.note_answer(
+      sqlite3_prepare_v3(db.handle(), sql, -1, SQLITE_PREPARE_PERSISTENT, &statement, nullptr));
   statement_.reset(statement);
 }
 

@@ -33,6 +33,9 @@ class Database {
   std::string text(const std::string& sql);          // the same as text; empty on error
 
   void note(int code) noexcept;  // remembers an error; codes that are none are ignored
+  // The same for what SQLite has just answered: that a page could not be read, which SQLite calls
+  // damage as well, is an error of I/O.
+  void note_answer(int code) noexcept;
   int error() const noexcept { return error_; }
   Status status() const noexcept;
   std::string message() const;

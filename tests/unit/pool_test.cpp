@@ -99,6 +99,16 @@ TEST(Pool, EveryDamagedByteOfTheHeaderIsNoticed) {
   EXPECT_TRUE(Pool::inspect(directory.path()));
 }
 
+TEST(Pool, AHeaderThatCannotBeReadIsNotADamagedOne) {
+  TempDir directory;
+  ASSERT_TRUE(Pool::format(directory.path(), identity_for_test()));
+  EXPECT_EQ(in_child([&]() -> std::string {
+              if (!deny_system_call(SYS_pread64, EIO)) return "no filter";
+              return std::string{to_string(Pool::inspect(directory.path()).status())};
+            }),
+            to_string(Status::Io));
+}
+
 // A file system that is full, as the kernel says it; the file stays as it was.
 TEST(Pool, AFullFileSystemIsNoSpace) {
   TempDir directory;
