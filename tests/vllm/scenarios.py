@@ -207,13 +207,15 @@ def mla(work: Path) -> dict[str, Any]:
 
 
 @scenario
-def tensor_parallel(work: Path, model: str = "llama", cold: bool = True) -> dict[str, Any]:
+def tensor_parallel(
+    work: Path, model: str = "llama", store: str = "tp", cold: bool = True
+) -> dict[str, Any]:
     """Two ranks. Counters come from both, tokens from one."""
     directory = make_model(model, work / model)
     settings = {"block_size": None, "max_model_len": 2048} if model == "mla" else {}
     llm = open_engine(
         directory,
-        connector(work / f"tp-{model}"),
+        connector(work / store),
         tensor_parallel_size=2,
         kv_cache_memory_bytes=128 << 20,
         **settings,

@@ -188,8 +188,8 @@ def test_a_hybrid_model_in_a_second_process(engines, same):
 
 
 def test_two_ranks_in_a_second_process(engines, same):
-    cold = engines.run("tensor_parallel", ranks=2)
-    seen = engines.run("tensor_parallel", ranks=2, cold=False)
+    cold = engines.run("tensor_parallel", ranks=2, store="tp-twice")
+    seen = engines.run("tensor_parallel", ranks=2, store="tp-twice", cold=False)
     same(cold["cold"], seen["restored"])
     assert seen["restored_counters"]["restored_tokens"] > 0
 

@@ -63,7 +63,7 @@ def test_two_ranks(engines, same):
 
 @pytest.mark.full
 def test_replicated_kv_is_stored_once(engines, same):
-    seen = engines.run("tensor_parallel", ranks=2, model="mla")
+    seen = engines.run("tensor_parallel", ranks=2, model="mla", store="tp-mla")
     same(seen["cold"], seen["restored"])
     counters = seen["restored_counters"]
     assert counters["saved_tokens"] == counters["restored_tokens"] > 0
