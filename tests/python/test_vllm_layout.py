@@ -146,14 +146,13 @@ def test_padded_rows_leave_the_padding_out():
     assert (region.page_bytes, region.row_stride) == (PAGE, PAGE + 4096)
 
 
-def test_refuses_heads_outermost():
-    """LHBNC: a block is a fragment for each head."""
-    tensor = torch.zeros(4, BLOCKS, TOKENS, 2 * HEAD_DIM, dtype=torch.bfloat16)
-    spec = interface.FullAttentionSpec(
-        block_size=TOKENS, num_kv_heads=4, head_size=HEAD_DIM, dtype=torch.bfloat16
-    )
-    with pytest.raises(UnsupportedLayout, match="not one run of bytes"):
-        regions([tensor.permute(1, 0, 2, 3)], spec)
+def test_heads_outermost_are_a_region_each():
+    """LHBNC: a block is a run for each head."""
+    tensor = torch.zeros(HEADS, BLOCKS, TOKENS, 2 * HEAD_DIM, dtype=torch.bfloat16)
+    found = regions([tensor.permute(1, 0, 2, 3)])
+    assert [(region.page_bytes, region.layer) for region in found] == [(PAGE // HEADS, 0)] * HEADS
+    assert found[1].base - found[0].base == BLOCKS * PAGE // HEADS
+    check_rows(found, tensor, lambda row: [tensor[0, row], tensor[1, row]])
 
 
 def test_refuses_rows_that_overlap():

@@ -19,7 +19,7 @@ from vllm.logger import init_logger
 
 from penstock import _core
 from penstock.config import entries_of
-from penstock.vllm import hooks
+from penstock.vllm import hooks, memory
 from penstock.vllm.layout import Plan, UnsupportedLayout, make_plan
 from penstock.vllm.messages import Handshake, StepMetadata, WorkerReport
 from penstock.vllm.scheduler import SchedulerHalf
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
     from vllm.distributed.kv_events import KVCacheEvent
     from vllm.forward_context import ForwardContext
-    from vllm.v1.attention.backend import AttentionMetadata
+    from vllm.v1.attention.backend import AttentionBackend, AttentionMetadata
     from vllm.v1.core.kv_cache_manager import KVCacheBlocks
     from vllm.v1.core.sched.output import SchedulerOutput
     from vllm.v1.kv_cache_interface import KVCacheConfig
@@ -55,7 +55,7 @@ class PenstockConnector(KVConnectorBase_V1, SupportsHMA):
         transfer = self._kv_transfer_config
         config = _core.Config.from_entries(entries_of(transfer.kv_connector_extra_config))
         block_size = vllm_config.cache_config.block_size
-        plan = make_plan(kv_cache_config, config.chunk_size, block_size)
+        self._plan = plan = make_plan(kv_cache_config, config.chunk_size, block_size)
         _refuse_unsupported(vllm_config, config, plan)
         # A miss in flight is no error: vLLM's default would end the request. The scheduler reads
         # the policy after it has made this object.
@@ -106,7 +106,25 @@ class PenstockConnector(KVConnectorBase_V1, SupportsHMA):
 
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
         assert self._worker is not None
-        self._worker.register(self._kv_cache_config, kv_caches)
+        layers = self._vllm_config.compilation_config.static_forward_context
+        backends = {
+            name: layers[name].get_attn_backend().get_name()
+            for name in kv_caches
+            if hasattr(layers.get(name), "get_attn_backend")
+        }
+        self._worker.register(
+            memory.describe(self._plan, self._kv_cache_config, kv_caches, backends)
+        )
+
+    def register_cross_layers_kv_cache(
+        self, kv_cache: torch.Tensor, attn_backend: type[AttentionBackend]
+    ) -> None:
+        """vLLM before 0.29, where another connector beside this one prefers it."""
+        try:
+            order = attn_backend.get_kv_cache_stride_order(include_num_layers_dimension=True)
+        except (AttributeError, NotImplementedError):
+            order = None
+        self.register_kv_caches(memory.layers_of_one_tensor(self._kv_cache_config, kv_cache, order))
 
     def get_handshake_metadata(self) -> KVConnectorHandshakeMetadata | None:
         assert self._worker is not None

@@ -8,6 +8,7 @@ a wrong guess here would store bytes that mean something else after a restart.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Region:
-    """Rows of one tensor, or of its K or V plane. The core's Region, field by field."""
+    """Rows of one tensor, or of one of the runs that its rows fall into: K and V planes, heads that
+    lie apart. The core's Region, field by field.
+    """
 
     base: int
     rows: int
@@ -162,8 +165,12 @@ def _plan_group(group: Any, chunk: int) -> GroupPlan:
 def _page_bytes(spec: Any, layer_name: str) -> int:
     inner = getattr(spec, "kv_cache_specs", None)
     spec = inner[layer_name] if inner is not None else spec
-    # Without padding: vLLM pads pages only to make those of several groups alike.
-    return getattr(spec, "real_page_size_bytes", spec.page_size_bytes)
+    # Without padding, which only makes pages of several groups alike; with the scales that some
+    # quantizations keep in the page (before 0.29 `real_page_size_bytes` leaves them out).
+    for attribute in ("unpadded_page_size_bytes", "real_page_size_bytes"):
+        if hasattr(spec, attribute):
+            return getattr(spec, attribute)
+    return spec.page_size_bytes
 
 
 def _regions_of_tensor(
@@ -177,20 +184,19 @@ def _regions_of_tensor(
     # Kernel blocks may be smaller than the manager's: `split` of them, side by side, make a row.
     split = shape[block_dim] // num_blocks
     inner = [(strides[i], shape[i]) for i in range(len(shape)) if i != block_dim]
-    page, planes = _dense_page(name, [*inner, (strides[block_dim], split)], item)
+    page, apart = _dense_runs([*inner, (strides[block_dim], split)], item)
     row_stride = strides[block_dim] * split
-    offsets = (0,) if planes is None else (0, planes)
     regions = [
         Region(tensor.data_ptr() + offset, num_blocks, row_stride, page, layer)
-        for offset in offsets
+        for offset in _offsets(apart)
     ]
-    # Neither the number of blocks nor the place of a row says anything about its contents.
+    # Neither the number of blocks nor the place of a run says anything about its contents.
+    order = {dim: f"apart {place}" for place, dim in enumerate(apart)}
     fingerprint = {
         "dtype": str(tensor.dtype),
         "page": page,
-        "planes": len(offsets),
         "split": split,
-        "inner": [[size, stride] for stride, size in inner if planes is None or stride != planes],
+        "inner": [[size, order.get((stride, size), stride)] for stride, size in inner],
     }
     return regions, fingerprint
 
@@ -205,8 +211,10 @@ def _block_dim(name: str, shape: Sequence[int], num_blocks: int) -> int:
     return block_dim
 
 
-def _dense_page(name: str, dims: Iterable[tuple[int, int]], item: int) -> tuple[int, int | None]:
-    """Bytes of the contiguous run that a row is, and the distance to its V plane, if it has one."""
+def _dense_runs(dims: Iterable[tuple[int, int]], item: int) -> tuple[int, list[tuple[int, int]]]:
+    """Bytes of the contiguous runs that a row consists of, and the (stride, count) of what lies
+    apart, outermost first: nothing for most layouts, the two planes or the heads for others.
+    """
     run = item
     apart: list[tuple[int, int]] = []
     for stride, size in sorted(dim for dim in dims if dim[1] > 1):
@@ -214,15 +222,13 @@ def _dense_page(name: str, dims: Iterable[tuple[int, int]], item: int) -> tuple[
             run *= size
         else:
             apart.append((stride, size))
-    if not apart:
-        return run, None
-    if len(apart) == 1 and apart[0][1] == 2 and apart[0][0] > run:
-        return run, apart[0][0]
-    raise UnsupportedLayout(
-        f"a block of layer {name} is not one run of bytes (runs of {run} bytes, then "
-        f"(stride, count) {apart}); a layout that keeps a block's heads together is needed, "
-        "for example VLLM_KV_CACHE_LAYOUT=LBHNC"
-    )
+    return run, apart[::-1]
+
+
+def _offsets(apart: Sequence[tuple[int, int]]) -> Iterable[int]:
+    """Where the runs of row 0 begin, in the order in which a copy holds them."""
+    steps = ([stride * i for i in range(size)] for stride, size in apart)
+    return map(sum, itertools.product(*steps))
 
 
 def _check_apart(regions: Sequence[Region]) -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vllm.logger import init_logger
 
 from penstock import _core
-from penstock.vllm.layout import NO_ROW, Plan, regions_of_group
+from penstock.vllm.layout import NO_ROW, Plan
+from penstock.vllm.memory import Memory
 from penstock.vllm.messages import (
     Handshake,
     Load,
@@ -26,11 +27,7 @@ from penstock.vllm.messages import (
     Work,
     WorkerReport,
 )
-from penstock.vllm.namespace import canonical
 from penstock.vllm.stats import PenstockStats
-
-if TYPE_CHECKING:
-    import torch
 
 logger = init_logger("vllm.penstock")
 
@@ -72,6 +69,7 @@ class WorkerHalf:
         self._engine: Any = None
         self._handshake: Handshake | None = None
         self._layers: dict[str, int] = {}
+        self._stream: Callable[[], int | None] = lambda: None
         self._namespace: int | None = None
         self._digest = b""
         self._description = ""
@@ -85,29 +83,11 @@ class WorkerHalf:
 
     # -- start and end ---------------------------------------------------------------------------
 
-    def register(self, kv_cache_config: Any, kv_caches: Mapping[str, torch.Tensor]) -> None:
-        layouts, prints, sizes = [], [], []
-        for plan, spec in zip(self._plan.groups, kv_cache_config.kv_cache_groups, strict=True):
-            regions, layers = regions_of_group(self._plan, plan, spec, kv_caches)
-            layouts.append((plan.rows_per_chunk, [region.entry() for region in regions]))
-            sizes.append(plan.rows_per_chunk * sum(region.page_bytes for region in regions))
-            prints.append(
-                {
-                    "kind": plan.kind,
-                    "block_size": plan.block_size,
-                    "window": plan.window,
-                    "layers": layers,
-                }
-            )
-        device = next(iter(kv_caches.values())).device.type
-        if device != "cpu":
-            raise ValueError(f"this build of Penstock moves KV of CPU engines, not of {device}")
-        self._engine = _core.Engine.open(self._config, layouts)
-        self._layers = {
-            name: layer for plan in self._plan.groups for layer, name in enumerate(plan.layer_names)
-        }
-        layout = canonical({"device": device, "isa": _instruction_set(), "groups": prints})
-        self._handshake = Handshake(layout, tuple(sizes))
+    def register(self, memory: Memory) -> None:
+        self._engine = _core.Engine.open(self._config, memory.layouts, memory.device)
+        self._layers = memory.layers
+        self._stream = memory.stream
+        self._handshake = Handshake(memory.fingerprint, memory.copy_bytes)
         logger.info("penstock: rank %d: %s", self._rank.rank, self._engine.facts())
 
     @property
@@ -132,10 +112,10 @@ class WorkerHalf:
             self._namespace, self._digest = None, step.namespace
             self._description = step.description
         if step.allocated:
-            rows = step.allocated.tolist()
+            rows, stream = step.allocated.tolist(), self._stream()
             # An id belongs to one group at a time, and groups may share memory: all of them.
             for group in range(len(self._plan.groups)):
-                self._engine.release_rows(group, rows)
+                self._engine.release_rows(group, rows, stream=stream)
 
     def start_loads(self, step: StepMetadata) -> None:
         for load in step.loads:
@@ -148,12 +128,18 @@ class WorkerHalf:
             self._settle()
 
     def wait_for_layer(self, layer_name: str) -> None:
-        """For synchronous loads layer by layer: blocks until this layer's pages are there."""
+        """For synchronous loads layer by layer: nothing that follows reads this layer's pages
+        before they are there. On a GPU its stream waits, else the caller.
+        """
         layer = self._layers.get(layer_name)
         if self._config.use_async or layer is None:
             return
+        stream = self._stream()
         for job in self._loads:
-            self._engine.wait_layer(job, layer, self._config.load_deadline_s)
+            if stream is not None:
+                self._engine.wait_layer_on_stream(job, layer, stream)
+            else:
+                self._engine.wait_layer(job, layer, self._config.load_deadline_s)
 
     def submit_saves(self, step: StepMetadata) -> None:
         """After the forward pass."""
@@ -204,6 +190,7 @@ class WorkerHalf:
                 work.groups.tolist(),
                 work.rows.tolist(),
                 layerwise=layerwise and kind == "load",
+                stream=self._stream(),
             )
         except _core.PenstockError as error:  # ours to mend, but no reason to end the engine
             logger.error("penstock: a %s of %s was refused: %s", kind, work.request_id, error)
@@ -287,11 +274,3 @@ class WorkerHalf:
         self._stats.add("dropped_chunks", len(save.chunks) - len(kept) - known)
         if self._rank.shard == 0:
             self._stats.add("saved_tokens", len(set(kept)) * self._plan.chunk)
-
-
-def _instruction_set() -> str:
-    """CPU attention packs a block for the widest instructions that it finds."""
-    import torch
-
-    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    return torch.backends.cpu.get_cpu_capability() + ("+AMX" if amx else "")

@@ -1,0 +1,133 @@
+"""The connector's worker half over KV in GPU memory: every layout, order of streams, both halves.
+
+Needs a CUDA device and a build with CUDA; skipped elsewhere. The same runs on the host's memory in
+tests/python.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+DEVICE = "cuda:0"
+
+import kv_layouts  # noqa: E402
+from halves import OTHER_TABLE, TABLE, Pair, start_load, warm  # noqa: E402
+from penstock.vllm.worker import Results  # noqa: E402
+from vllm.utils.hashing import sha256  # noqa: E402
+from vllm.v1.core import kv_cache_utils  # noqa: E402
+
+
+@pytest.mark.parametrize("name", kv_layouts.LAYOUTS)
+def test_rows_come_back_and_nothing_else_changes(name: str, tmp_path):
+    kv_layouts.saved_and_loaded(kv_layouts.make(name, DEVICE), str(tmp_path))
+
+
+def test_the_current_stream_is_the_one_that_is_passed():
+    _, described = kv_layouts.make("LBHNC", DEVICE).describe()
+    assert described.device == DEVICE
+    assert described.stream() == torch.cuda.current_stream(0).cuda_stream
+    with torch.cuda.stream(torch.cuda.Stream(0)):
+        assert described.stream() == torch.cuda.current_stream(0).cuda_stream
+
+
+def test_saved_on_a_gpu_is_not_read_on_a_cpu():
+    """The host's attention packs a block otherwise."""
+    prints = {kv_layouts.make("LBHNC", d).describe()[1].fingerprint for d in ("cpu", DEVICE)}
+    assert len(prints) == 2
+
+
+# About a tenth of a second of the GPU's clock: long beside a submit, short beside a deadline.
+BUSY = 200_000_000
+
+
+def test_a_save_reads_after_what_was_queued_before_it(tmp_path):
+    layout = kv_layouts.make("LBHNC", DEVICE)
+    source, target = kv_layouts.some_rows(layout)
+    (buffer,) = layout.buffers
+    with kv_layouts.Store(layout, str(tmp_path)) as store:
+        torch.cuda._sleep(BUSY)
+        buffer.fill_(7)  # what the forward pass writes
+        job = store.submit("save", source)
+        store.finish(job)
+        buffer.fill_(9)
+        store.move("load", target)
+    for name in layout.names[0]:
+        tensor = layout.tensors[name]
+        assert (tensor[target[0][0]].view(torch.uint8) == 7).all()
+
+
+def test_a_load_writes_after_what_was_queued_before_it(tmp_path):
+    """The rows' last owner may still be computing on them."""
+    layout = kv_layouts.make("LBHNC", DEVICE)
+    source, target = kv_layouts.some_rows(layout)
+    (buffer,) = layout.buffers
+    with kv_layouts.Store(layout, str(tmp_path)) as store:
+        buffer.fill_(5)
+        store.move("save", source)
+        torch.cuda._sleep(BUSY)
+        buffer.fill_(9)
+        store.move("load", target)
+    torch.cuda.synchronize()
+    for name in layout.names[0]:
+        tensor = layout.tensors[name]
+        assert (tensor[target[0][0]].view(torch.uint8) == 5).all()
+
+
+def test_rows_that_are_released_are_saved_as_they_were_or_not_at_all(tmp_path):
+    """A save in flight, its rows released and overwritten at once on the engine's stream."""
+    layout = kv_layouts.make("LBHNC", DEVICE)
+    source, target = kv_layouts.some_rows(layout)
+    (buffer,) = layout.buffers
+    stream = torch.cuda.current_stream(0).cuda_stream
+    saved = 0
+    for turn in range(20):
+        with kv_layouts.Store(layout, str(tmp_path / str(turn))) as store:
+            buffer.fill_(3)
+            job = store.submit("save", source)
+            store.engine.release_rows(0, [row for row in source[0] if row >= 0], stream=stream)
+            buffer.fill_(9)
+            assert store.engine.wait(10)
+            (result,) = store.engine.poll()
+            assert result.id == job and result.status in ("ok", "cancelled")
+            if result.status == "ok":
+                saved += 1
+                store.move("load", target)
+                tensor = layout.tensors[layout.names[0][0]]
+                assert (tensor[target[0][0]].view(torch.uint8) == 3).all()
+    print(f"{saved} of 20 were saved before their rows were released")
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    kv_cache_utils.init_none_hash(sha256)
+    made = Pair(tmp_path, device=DEVICE)
+    yield made
+    made.close()
+
+
+def test_both_halves(pair):
+    warm(pair)
+    start_load(pair, "second")
+    assert pair.wait_for_load() == Results(received={"second"})
+    for cache in pair.caches.values():
+        assert torch.equal(cache[TABLE[:12]], cache[OTHER_TABLE[:12]])
+        assert not cache[OTHER_TABLE[12]].any()
+
+
+def test_damage_is_found_on_the_gpu(pair, tmp_path):
+    warm(pair)
+    with (tmp_path / "store" / "pool.data").open("r+b") as file:
+        file.seek(4096 + 100)
+        file.write(b"damage!")
+    start_load(pair, "second")
+    results = pair.wait_for_load()
+    assert results.received == {"second"}
+    assert results.invalid_blocks == set(OTHER_TABLE[:12])
