@@ -161,6 +161,13 @@ def test_only_complete_chunks_are_saved(pair):
     assert [list(save.chunks) for save in pair.scheduler.build_step(cached).saves] == [[3]]
 
 
+@pytest.mark.parametrize(("scheduled", "samples"), [(100, False), (199, False), (200, True)])
+def test_a_step_says_whether_a_token_comes_out_of_it(pair, scheduled, samples):
+    request = pair.add("prompt", TOKENS)
+    meta = pair.scheduler.build_step(step_output((request, TABLE, 0, scheduled)))
+    assert meta.samples is samples
+
+
 def test_decoded_tokens_are_left_out_when_asked(tmp_path):
     pair = Pair(tmp_path, save_decode_cache=False)
     request = pair.add("growing", TOKENS[:100])

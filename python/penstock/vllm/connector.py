@@ -170,7 +170,10 @@ class PenstockConnector(KVConnectorBase_V1, SupportsHMA):
         return invalid
 
     def get_kv_connector_stats(self) -> PenstockStats | None:
-        return self._worker.take_stats() if self._worker is not None else None
+        # vLLM before 0.32 drops those of a step without output, as empty steps under a load are.
+        if self._worker is None or not self._step().samples:
+            return None
+        return self._worker.take_stats()
 
     def build_connector_worker_meta(self) -> WorkerReport | None:
         assert self._worker is not None

@@ -58,6 +58,7 @@ class StepMetadata(KVConnectorMetadata):
     allocated: array[int] = field(default_factory=lambda: array("i"))  # may be overwritten now
     loads: list[Load] = field(default_factory=list)
     saves: list[Save] = field(default_factory=list)
+    samples: bool = False  # a token comes out of this step, and statistics reach the front end
 
 
 @dataclass

@@ -277,11 +277,15 @@ class SchedulerHalf:
     def _save(self, output: SchedulerOutput, request_id: str, computed: int) -> None:
         """Hands over the chunks that are complete once this step has run."""
         state = self._requests.get(request_id)
-        if state is None or not state.may_save:
+        if state is None:
             return
         request = state.request
+        until = computed + output.num_scheduled_tokens[request_id]
+        self._step.samples |= until >= request.num_tokens
+        if not state.may_save:
+            return
         # Drafts and placeholders lie beyond num_tokens; a chunk is complete without them only.
-        known = min(computed + output.num_scheduled_tokens[request_id], request.num_tokens)
+        known = min(until, request.num_tokens)
         if not self._config.save_decode_cache:
             known = min(known, request.num_prompt_tokens)
         chain = state.extend_chain(self._plan)
