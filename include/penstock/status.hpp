@@ -15,8 +15,9 @@ namespace penstock {
 
 enum class Status : uint8_t {
   Ok = 0,
-  NotFound,     // a miss: no such copy, or it was evicted meanwhile
-  Rejected,     // refused by policy (write limit, parent missing, already present)
+  Present,      // a save without need: the copy is there already, or being written by another job
+  NotFound,     // a miss: no such copy, or it was evicted meanwhile; of a save: it has no parent
+  Rejected,     // refused by policy: the write limit, or a pool that shrinks
   Busy,         // a bounded queue is full, or the answer is not there yet: ask again
   Io,           // the device or the file system reported an error
   Corrupt,      // the bytes are not the ones that were saved

@@ -6,6 +6,8 @@ std::string_view to_string(Status status) noexcept {
   switch (status) {
     case Status::Ok:
       return "ok";
+    case Status::Present:
+      return "present";
     case Status::NotFound:
       return "not found";
     case Status::Rejected:

@@ -29,9 +29,10 @@ void Saver::add(std::shared_ptr<Job> owned) {
     }
     // Another job is writing the same copy: once is enough.
     if (!in_work_.emplace(job.request.namespace_id, chunk.name).second) {
-      finish(job, i, Status::Rejected);
+      finish(job, i, Status::Present);
       continue;
     }
+    dropped_.erase({job.request.namespace_id, chunk.name});  // a new attempt
     chunk.wished = true;
     wishes.push_back({chunk.name, context_.maps[chunk.name.group].copy_bytes()});
     order_.push_back({job.id, i});
@@ -65,8 +66,8 @@ void Saver::reserved(JobId id, std::vector<Reservation> reservations) {
       Reservation& reservation = reservations[next++];
       auto lease = std::make_shared<ExtentLease>(std::move(reservation.extents), release);
       if (chunk.phase == ChunkPhase::Done) continue;  // dropped meanwhile; the lease gives back
-      if (reservation.status == Status::Rejected) {
-        finish(*job, i, Status::Rejected);
+      if (reservation.status == Status::Present) {
+        finish(*job, i, Status::Present);
         continue;
       }
       chunk.blocks = flatten(lease->extents());
@@ -225,7 +226,11 @@ void Saver::committed(const std::vector<Place>& places, const std::vector<Status
   for (size_t i = 0; i < places.size(); ++i) {
     Job* job = find(places[i].id);
     if (job == nullptr || job->chunks[places[i].chunk].phase == ChunkPhase::Done) continue;
-    finish(*job, places[i].chunk, i < statuses.size() ? statuses[i] : Status::Io);
+    const Status status = i < statuses.size() ? statuses[i] : Status::Io;
+    if (status == Status::Ok || status == Status::Present)
+      finish(*job, places[i].chunk, status);
+    else
+      drop(*job, places[i].chunk, status);
   }
 }
 
@@ -239,7 +244,7 @@ void Saver::finish(Job& job, size_t index, Status status) {
   --job.chunks_left;
   const FullName name{job.request.namespace_id, chunk.name};
   if (chunk.wished) in_work_.erase(name);  // else it is another job's
-  if (status == Status::Ok || status == Status::Rejected) {
+  if (status == Status::Ok || status == Status::Present) {
     dropped_.erase(name);
   } else {
     if (dropped_.size() >= kMaxRemembered) dropped_.clear();
@@ -250,7 +255,7 @@ void Saver::finish(Job& job, size_t index, Status status) {
     job.moved_bytes += bytes;
     context_.metrics.save_chunks_ok.add();
     context_.metrics.saved_bytes.add(bytes);
-  } else if (status == Status::Rejected) {
+  } else if (status == Status::Present) {
     context_.metrics.save_chunks_present.add();
   } else {
     context_.metrics.save_chunks_dropped.add();

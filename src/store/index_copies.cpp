@@ -136,7 +136,7 @@ Status Index::reserve(NamespaceId ns, uint32_t process, std::span<const Wish> wi
       if (length == 0 || length > kMaxBlocksOfCopy * head_.meta.block_size) {
         answer.status = Status::Invalid;
       } else if (copies_.id_of(ns, wishes[i].name) != 0) {
-        answer.status = Status::Rejected;
+        answer.status = Status::Present;
         ++counters_.rejected_present;
       } else if (limit.bytes_per_day != 0 && head_.meta.written + bytes > limit.bytes_per_day) {
         answer.status = Status::Rejected;
@@ -178,11 +178,11 @@ Status Index::commit_one(NamespaceId ns, uint32_t process, const CopyInsert& cop
     status = Status::Rejected;  // the pool shrinks there
   } else if (!copy.parent.is_root()) {
     parent = copies_.id_of(ns, {copy.parent, copy.name.group, copy.name.shard});
-    if (parent == 0) status = Status::Rejected;
+    if (parent == 0) status = Status::NotFound;
     if (parent == 0) ++counters_.rejected_parent;
   }
   if (status == Status::Ok && !copies_.insert(ns, copy, parent, stamp_on_insert(now))) {
-    status = Status::Rejected;
+    status = Status::Present;
     ++counters_.rejected_present;
   }
   if (status == Status::Ok)

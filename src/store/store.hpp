@@ -56,8 +56,8 @@ class Store {
   // Blocks for copies that are about to be written, under this process's name. One answer per wish.
   using Wish = penstock::Wish;
   bool reserve(NamespaceId ns, std::vector<Wish> wishes, Callback<std::vector<Reservation>> done);
-  // Publishes copies whose bytes have been written. Ok; Rejected: present already, or its parent is
-  // not (the blocks are given back in both cases).
+  // Publishes copies whose bytes have been written. Ok; or its blocks are given back: Present;
+  // NotFound: its parent is not there; Rejected: the pool shrinks where they lie.
   bool commit(NamespaceId ns, std::vector<CopyInsert> copies, Callback<std::vector<Status>> done);
   // Gives back reserved blocks that were not committed.
   bool release(std::vector<Extent> extents);

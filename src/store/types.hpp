@@ -34,7 +34,7 @@ struct Wish {
 };
 
 struct Reservation {
-  Status status = Status::Ok;  // Ok; Rejected: present already, or over the write limit; NoSpace
+  Status status = Status::Ok;  // Ok; Present: no need; Rejected: over the write limit; NoSpace
   std::vector<Extent> extents;
 };
 

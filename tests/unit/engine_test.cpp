@@ -4,8 +4,7 @@
 
 #include <thread>
 
-#include "support/files.hpp"
-#include "support/rig.hpp"
+#include "support/store_rig.hpp"
 
 namespace penstock {
 namespace {
@@ -142,8 +141,50 @@ TEST_F(EngineTest, ASecondSaveOfTheSameCopyWritesNothing) {
   fill_all();
   ASSERT_EQ(run_job(*engine_, save(0, 4)).status, Status::Ok);
   const auto again = run_job(*engine_, save(0, 4));
-  EXPECT_EQ(again.status, Status::Rejected);
+  EXPECT_EQ(again.status, Status::Present);
   EXPECT_EQ(again.bytes, 0u);
+}
+
+TEST_F(EngineTest, AChainGoesOnBehindWhatIsPresent) {
+  fill_all();
+  ASSERT_EQ(run_job(*engine_, save(0, 3)).status, Status::Ok);
+  const auto longer = run_job(*engine_, save(0, 5));
+  EXPECT_EQ(longer.chunk_status, (std::vector{Status::Present, Status::Present, Status::Present,
+                                              Status::Ok, Status::Ok}));
+  EXPECT_EQ(engine_->metrics()["save_chunks_present"], 3);
+  EXPECT_EQ(engine_->metrics()["save_chunks_dropped"], 0);
+  EXPECT_EQ(lookup_now(*engine_, ns_, 0, 8), 5u);
+}
+
+TEST_F(EngineTest, WithoutItsParentAChunkIsDroppedWithWhatFollows) {
+  fill_all();
+  const auto orphans = run_job(*engine_, save(3, 3));
+  EXPECT_EQ(orphans.chunk_status,
+            (std::vector{Status::NotFound, Status::Cancelled, Status::Cancelled}));
+  // And the next job of the chain, which has not heard of it.
+  EXPECT_EQ(run_job(*engine_, save(6, 2)).status, Status::Cancelled);
+  EXPECT_EQ(engine_->metrics()["save_chunks_present"], 0);
+  EXPECT_EQ(engine_->metrics()["save_chunks_dropped"], 5);
+  // Nothing holds their blocks, and once the parent is there they are saved.
+  EXPECT_TRUE(test::eventually([&] {
+    auto metrics = engine_->metrics();
+    return metrics["blocks_free"] == metrics["blocks_total"];
+  }));
+  EXPECT_EQ(run_job(*engine_, save(0, 8)).status, Status::Ok);
+  EXPECT_EQ(lookup_now(*engine_, ns_, 0, 8), 8u);
+}
+
+TEST_F(EngineTest, WhatIsOverTheWriteLimitIsDroppedAndCounted) {
+  fill_all();
+  const auto copy = static_cast<double>(pages_.layout().copy_bytes());
+  config_.gds_config.max_write_gb_per_day = 3.5 * copy / 1e9;
+  open();
+  const auto result = run_job(*engine_, save(0, 5));
+  EXPECT_EQ(result.chunk_status,
+            (std::vector{Status::Ok, Status::Ok, Status::Ok, Status::Rejected, Status::Cancelled}));
+  EXPECT_EQ(engine_->metrics()["save_chunks_present"], 0);
+  EXPECT_EQ(engine_->metrics()["save_chunks_dropped"], 2);
+  EXPECT_EQ(lookup_now(*engine_, ns_, 0, 8), 3u);
 }
 
 TEST_F(EngineTest, JobsSubmittedTogetherPublishParentsFirst) {

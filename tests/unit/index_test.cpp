@@ -36,21 +36,21 @@ TEST(Index, FindsWhatWasCommittedAfterReopening) {
 TEST(Index, CommitNeedsTheParentOfTheSameShardAndGivesBlocksBackWithoutIt) {
   IndexRig rig{{100}};
   ASSERT_EQ(rig.save(name_of(1, 0, 0), Key{}), Status::Ok);
-  EXPECT_EQ(rig.save(name_of(2, 0, 1), key_of(1)), Status::Rejected);
-  EXPECT_EQ(rig.save(name_of(2, 1, 0), key_of(1)), Status::Rejected);
+  EXPECT_EQ(rig.save(name_of(2, 0, 1), key_of(1)), Status::NotFound);
+  EXPECT_EQ(rig.save(name_of(2, 1, 0), key_of(1)), Status::NotFound);
   EXPECT_EQ(rig.save(name_of(2, 0, 0), key_of(1)), Status::Ok);
   EXPECT_EQ(rig.free_blocks(), 98u);
   EXPECT_EQ(rig.index->counters().rejected_parent, 2u);
   EXPECT_EQ(rig.audit(), "");
 }
 
-TEST(Index, TheSecondOfTwoSaversIsRejectedAndItsBlocksComeBack) {
+TEST(Index, TheSecondOfTwoSaversIsToldSoAndItsBlocksComeBack) {
   IndexRig rig{{100}};
   const Reservation first = rig.reserve(name_of(1), 2);
   const Reservation second = rig.reserve(name_of(1), 2);
   EXPECT_EQ(rig.commit(name_of(1), Key{}, 2, first.extents), Status::Ok);
-  EXPECT_EQ(rig.commit(name_of(1), Key{}, 2, second.extents), Status::Rejected);
-  EXPECT_EQ(rig.reserve(name_of(1), 2).status, Status::Rejected);
+  EXPECT_EQ(rig.commit(name_of(1), Key{}, 2, second.extents), Status::Present);
+  EXPECT_EQ(rig.reserve(name_of(1), 2).status, Status::Present);
   EXPECT_EQ(rig.free_blocks(), 98u);
   EXPECT_EQ(rig.audit(), "");
 }
@@ -437,11 +437,11 @@ TEST(Index, BehavesLikeAModelAndNeverLosesABlock) {
           const auto blocks = *rc::gen::inRange<uint64_t>(1, 6);
           Status expected = Status::Ok;
           if (model.copies.contains(path))
-            expected = Status::Rejected;
+            expected = Status::Present;
           else if (kBlocks - model.used() < blocks)
             expected = Status::NoSpace;
           else if (!parent.empty() && !model.copies.contains(parent))
-            expected = Status::Rejected;
+            expected = Status::NotFound;
           RC_ASSERT(rig.save(name, key_of_path(parent), blocks, now) == expected);
           if (expected == Status::Ok) model.save(path, blocks, now);
           break;

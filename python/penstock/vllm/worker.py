@@ -267,7 +267,7 @@ class WorkerHalf:
         kept = [
             c for c, status in zip(save.chunks, result.chunk_status, strict=True) if status == "ok"
         ]
-        known = sum(status == "rejected" for status in result.chunk_status)
+        known = sum(status == "present" for status in result.chunk_status)
         self._stats.add("saved_bytes", result.bytes)
         self._stats.add("save_seconds", result.seconds)
         self._stats.add("known_chunks", known)
