@@ -145,7 +145,8 @@ def measure(rig: Rig, link: Link, rounds: int, pool: Path | None) -> dict[str, f
     """Alternating rounds of raw, save, raw and load."""
     raw_in, raw_out, saves, loads, drive = [], [], [], [], []
     save_cpu = load_cpu = 0.0
-    for r in range(rounds + 1):
+    warm = 1 if pool else 3  # memory is given by the kernel page by page, once
+    for r in range(rounds + warm):
         out, into = link.to_host(), link.to_gpu()
         before = cpu_seconds()
         save = rig.run("save", r)
@@ -155,8 +156,8 @@ def measure(rig: Rig, link: Link, rounds: int, pool: Path | None) -> dict[str, f
         after = cpu_seconds()
         assert int(rig.pages[0, rig.order[0], :8].sum()) == expected
         raw_drive = _core.raw_read(str(pool), rig.bytes) if pool else 0.0
-        if r == 0:
-            continue  # warms up
+        if r < warm:
+            continue
         raw_out.append(out)
         raw_in.append(into)
         saves.append(save)
@@ -197,7 +198,7 @@ def part_dram(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     out = {}
     for name, shape in SHAPES.items():
         directory = tempfile.mkdtemp(prefix="penstock-bench-", dir="/dev/shm")
-        local = {"directory": directory, "max_cache_size_gb": 8 * arguments.gb + 1}
+        local = {"directory": directory, "max_cache_size_gb": 2.2 * arguments.gb + 0.5}
         rig = Rig(root, shape, arguments.gb, backend="local", local_config=local)
         out[name] = measure(rig, link, arguments.rounds, None)
         rig.engine.close()
@@ -232,7 +233,7 @@ class Gemm:
 def part_gemm(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     """GEMM speed kept while saving, and while loading, at full rate from and to DRAM."""
     directory = tempfile.mkdtemp(prefix="penstock-bench-", dir="/dev/shm")
-    local = {"directory": directory, "max_cache_size_gb": 12 * arguments.gb + 1}
+    local = {"directory": directory, "max_cache_size_gb": 2.2 * arguments.gb + 0.5}
     shape = SHAPES["64 KiB (Llama-3.1-8B)"]
     rig = Rig(root, shape, arguments.gb, backend="local", local_config=local)
     gemm = Gemm()
@@ -242,8 +243,9 @@ def part_gemm(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     out: dict[str, Any] = {"alone_tflops": alone}
     kept: dict[str, list[float]] = {"save": [], "load": []}
     speed: dict[str, list[float]] = {"save": [], "load": []}
-    rig.run("save", 0)
-    for r in range(1, arguments.rounds + 1):
+    for r in range(3):
+        rig.run("save", r)
+    for r in range(3, arguments.rounds + 3):
         for kind in ("save", "load"):
             torch.cuda.synchronize()
             with torch.cuda.stream(compute):
@@ -268,7 +270,7 @@ def part_gemm(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
 def part_layerwise(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     """A loop over 32 layers of products, each after its layer has been loaded."""
     directory = tempfile.mkdtemp(prefix="penstock-bench-", dir="/dev/shm")
-    local = {"directory": directory, "max_cache_size_gb": 6 * arguments.gb + 1}
+    local = {"directory": directory, "max_cache_size_gb": 2.2 * arguments.gb + 0.5}
     shape = SHAPES["64 KiB (Llama-3.1-8B)"]
     rig = Rig(root, shape, arguments.gb, backend="local", local_config=local)
     gemm = Gemm(4096)

@@ -1,0 +1,327 @@
+"""Time to the first token of a real vLLM on a GPU: no cache, Penstock, and its rivals, in one run.
+
+Llama-3.1-8B geometry (128 KiB of KV a token), dummy weights, one request at a time, one output
+token, random prompts. Each system has an engine process of its own. For each prompt: cold (saving
+on), then, after vLLM's own prefix cache was reset, a hit. Milliseconds; GB = 1e9 bytes.
+
+    python bench/vllm_gpu.py [--only SYSTEM ...] [--tokens 8192 32768] [--prompts 5] [--dir DIR]
+                             [--json FILE] [--graphs]
+
+`penstock-auto` serves 30 prompts in turn, each again after the reset, and reports median, p90 and
+the worst of what a hit costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+LLAMA_8B = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "hidden_act": "silu",
+    "torch_dtype": "bfloat16",
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "tie_word_embeddings": False,
+}
+DRAM_GB = 40
+LIMIT_S = 150  # of one system
+
+
+def penstock(work: Path, **settings: Any) -> dict[str, Any]:
+    extra = {
+        "cache_dir": str(work / "penstock"),
+        "max_cache_size_gb": DRAM_GB,
+        "max_write_gb_per_day": 0,
+        "load_policy": "always",
+        "save_decode_cache": False,
+        **settings,
+    }
+    return {
+        "kv_connector": "PenstockConnector",
+        "kv_connector_module_path": "penstock.vllm",
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": extra,
+    }
+
+
+def dram(work: Path) -> dict[str, Any]:
+    return {"directory": f"/dev/shm/penstock-bench-{os.getpid()}", "max_cache_size_gb": DRAM_GB}
+
+
+def offloading(**extra: Any) -> dict[str, Any]:
+    return {
+        "kv_connector": "OffloadingConnector",
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": {"cpu_bytes_to_use": DRAM_GB << 30, **extra},
+    }
+
+
+LMCACHE = {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}
+LMCACHE_COMMON = {
+    "LMCACHE_CHUNK_SIZE": "256",
+    "LMCACHE_TRACK_USAGE": "false",
+}
+
+# name: (kv_transfer_config, environment), from the work directory
+SYSTEMS: dict[str, Any] = {
+    "none": lambda work: (None, {}),
+    "penstock-dram": lambda work: (
+        penstock(work, backend="local", local_config=dram(work)),
+        {},
+    ),
+    "penstock-nvme": lambda work: (penstock(work, backend="gds"), {}),
+    "penstock-both": lambda work: (
+        penstock(work, backend=["local", "gds"], local_config=dram(work)),
+        {},
+    ),
+    "penstock-auto": lambda work: (penstock(work, backend="gds", load_policy="auto"), {}),
+    "vllm-cpu": lambda work: (offloading(), {}),
+    "vllm-fs": lambda work: (
+        offloading(
+            spec_name="TieringOffloadingSpec",
+            secondary_tiers=[{"type": "fs", "root_dir": str(work / "fs")}],
+        ),
+        {},
+    ),
+    "lmcache-cpu": lambda work: (
+        LMCACHE,
+        {**LMCACHE_COMMON, "LMCACHE_LOCAL_CPU": "true", "LMCACHE_MAX_LOCAL_CPU_SIZE": str(DRAM_GB)},
+    ),
+    "lmcache-disk": lambda work: (
+        LMCACHE,
+        {
+            **LMCACHE_COMMON,
+            "LMCACHE_LOCAL_CPU": "false",
+            "LMCACHE_MAX_LOCAL_CPU_SIZE": "10",
+            "LMCACHE_LOCAL_DISK": f"file://{work}/lmcache/",
+            "LMCACHE_MAX_LOCAL_DISK_SIZE": str(DRAM_GB),
+        },
+    ),
+}
+
+
+def prompt(length: int, seed: int) -> dict[str, list[int]]:
+    source = random.Random(f"{length}/{seed}")
+    return {"prompt_token_ids": [source.randrange(3, 120_000) for _ in range(length)]}
+
+
+def drop_page_cache(directory: Path) -> None:
+    for path in directory.rglob("*"):
+        if path.is_file():
+            fd = os.open(path, os.O_RDONLY)
+            os.fsync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
+
+
+class Server:
+    """One engine in this process."""
+
+    def __init__(self, options: argparse.Namespace, transfer: dict[str, Any] | None) -> None:
+        from vllm import LLM
+
+        settings: dict[str, Any] = {}
+        if transfer is not None:
+            settings["kv_transfer_config"] = transfer
+        self.llm = LLM(
+            model=str(options.work / "model"),
+            skip_tokenizer_init=True,
+            load_format="dummy",
+            enforce_eager=not options.graphs,
+            max_model_len=max(options.tokens) + 16,
+            gpu_memory_utilization=0.7,
+            disable_log_stats=False,
+            **settings,
+        )
+
+    def ttft_ms(self, tokens: dict[str, list[int]]) -> float:
+        from vllm import SamplingParams
+
+        parameters = SamplingParams(temperature=0, max_tokens=1, detokenize=False, ignore_eos=True)
+        start = time.perf_counter()
+        self.llm.generate([tokens], parameters, use_tqdm=False)
+        return (time.perf_counter() - start) * 1e3
+
+    def forget(self) -> None:
+        """Empties vLLM's own prefix cache; saves that are under way may take a moment."""
+        until = time.monotonic() + 60
+        while not self.llm.reset_prefix_cache() and time.monotonic() < until:
+            self.ttft_ms(prompt(32, 0))
+
+    def settle(self, seconds: float) -> None:
+        """Steps the engine so that saves are completed and counted."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.ttft_ms(prompt(32, 1))
+            time.sleep(0.05)
+
+
+def serve(options: argparse.Namespace) -> dict[str, Any]:
+    work: Path = options.work
+    transfer, _ = SYSTEMS[options.system](work)
+    begin = time.perf_counter()
+    server = Server(options, transfer)
+    out: dict[str, Any] = {"start_s": time.perf_counter() - begin}
+    for length in options.tokens:
+        server.ttft_ms(prompt(length, 1_000_000))  # warms up
+    if options.system == "penstock-auto":
+        out |= serve_auto(server, options)
+    else:
+        for length in options.tokens:
+            cold = [server.ttft_ms(prompt(length, i)) for i in range(options.prompts)]
+            local = server.ttft_ms(prompt(length, options.prompts - 1))
+            hits = []
+            if transfer is not None:
+                server.settle(options.settle * length * options.prompts * 131072 / 1e9 + 1)
+                server.forget()
+                drop_page_cache(work)
+                hits = [server.ttft_ms(prompt(length, i)) for i in range(options.prompts)]
+            out[str(length)] = {"cold_ms": cold, "gpu_hit_ms": local, "hit_ms": hits}
+    out["counters"] = counters()
+    return out
+
+
+def serve_auto(server: Server, options: argparse.Namespace) -> dict[str, Any]:
+    """Alternating lengths; a prompt comes back after vLLM has forgotten it."""
+    out: dict[str, Any] = {}
+    lengths = [options.tokens[i % len(options.tokens)] for i in range(30)]
+    cold = [server.ttft_ms(prompt(n, i)) for i, n in enumerate(lengths)]
+    server.settle(options.settle * sum(lengths) * 131072 / 1e9 + 1)
+    server.forget()
+    hits = [server.ttft_ms(prompt(n, i)) for i, n in enumerate(lengths)]
+    for length in options.tokens:
+        out[str(length)] = {
+            "cold_ms": [t for t, n in zip(cold, lengths, strict=True) if n == length],
+            "hit_ms": [t for t, n in zip(hits, lengths, strict=True) if n == length],
+        }
+    return out
+
+
+def counters() -> dict[str, float]:
+    from prometheus_client import REGISTRY
+
+    return {
+        sample.name.removeprefix("vllm:penstock_"): sample.value
+        for metric in REGISTRY.collect()
+        for sample in metric.samples
+        if sample.name.startswith("vllm:penstock_") and not sample.name.endswith("_created")
+    }
+
+
+def run_system(options: argparse.Namespace, work: Path, name: str) -> dict[str, Any]:
+    out, log = work / "seen.json", work / "engine.log"
+    out.unlink(missing_ok=True)
+    _, variables = SYSTEMS[name](work)
+    command = [sys.executable, __file__, "--system", name, "--work", str(work), "--json", str(out)]
+    command += ["--tokens", *map(str, options.tokens), "--prompts", str(options.prompts)]
+    command += ["--settle", str(options.settle), *(["--graphs"] if options.graphs else [])]
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT / "build/python")]))
+    environment = (
+        os.environ
+        | variables
+        | {
+            "PYTHONPATH": path,
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONHASHSEED": "0",  # vLLM 0.26 seeds its block hashes at random otherwise
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_LOGGING_LEVEL": "WARNING",
+            "VLLM_USE_FLASHINFER_SAMPLER": "0",
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        }
+    )
+    with log.open("w") as stream:
+        try:
+            subprocess.run(
+                command, env=environment, stdout=stream, stderr=subprocess.STDOUT, timeout=LIMIT_S
+            )
+        except subprocess.TimeoutExpired:
+            return {"failed": f"no end after {LIMIT_S} s", "log": log.read_text()[-3000:]}
+    for left in ("penstock", "fs", "lmcache"):
+        shutil.rmtree(work / left, ignore_errors=True)
+    for left in Path("/dev/shm").glob("penstock-bench-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if not out.exists():
+        return {"failed": "the engine did not end well", "log": log.read_text()[-3000:]}
+    result = json.loads(out.read_text())
+    result["said"] = [line for line in log.read_text().splitlines() if "penstock" in line.lower()]
+    return result
+
+
+def show(name: str, result: dict[str, Any], tokens: list[int]) -> None:
+    if "failed" in result:
+        print(f"{name:15} {result['failed']}\n{result['log']}", flush=True)
+        return
+    cells = []
+    for length in tokens:
+        seen = result[str(length)]
+        hits = sorted(seen["hit_ms"])
+        text = f"{length}: cold {statistics.median(seen['cold_ms']):7.1f}"
+        if hits:
+            p90 = hits[min(len(hits) - 1, int(0.9 * len(hits)))]
+            text += f"  hit {statistics.median(hits):7.1f} (p90 {p90:.1f}, worst {hits[-1]:.1f})"
+        cells.append(text)
+    print(f"{name:15} {'   '.join(cells)}   [start {result['start_s']:.0f} s]", flush=True)
+    for line in result["said"]:
+        if "WARNING" in line or "ERROR" in line:
+            print(f"    {line}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--tokens", nargs="+", type=int, default=[8192, 32768])
+    parser.add_argument("--prompts", type=int, default=5)
+    parser.add_argument("--dir", type=Path, default=ROOT / "build", help="on the drive to measure")
+    parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench-vllm.json")
+    parser.add_argument(
+        "--settle", type=float, default=0.8, help="seconds a GB that saves are waited for"
+    )
+    parser.add_argument("--graphs", action="store_true", help="with CUDA graphs, not eager")
+    parser.add_argument("--system", help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.system:
+        options.json.write_text(json.dumps(serve(options)))
+        return 0
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-vllm-", dir=options.dir) as directory:
+        work = Path(directory)
+        (work / "model").mkdir()
+        (work / "model" / "config.json").write_text(json.dumps(LLAMA_8B))
+        # Dummy weights are not read from here, but a model's identity is that of its weight files.
+        (work / "model" / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
+        for name in options.only:
+            results[name] = run_system(options, work, name)
+            show(name, results[name], options.tokens)
+            options.json.write_text(json.dumps(results, indent=2) + "\n")
+    return 0 if all("failed" not in result for result in results.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

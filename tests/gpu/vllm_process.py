@@ -1,0 +1,33 @@
+"""One engine process of test_vllm_gpu.py: serves prompts twice, writes what it saw as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vllm"))
+
+from driver import connector, counters, open_engine, prompt, serve, settle_saves
+
+
+def main() -> None:
+    order = json.loads(sys.argv[1])
+    transfer = connector(Path(order["store"]), **order["settings"]) if order["store"] else None
+    llm = open_engine(
+        Path(order["model"]),
+        transfer,
+        dtype="bfloat16",
+        block_size=order["block_size"],
+        enforce_eager=order["eager"],
+        kv_cache_memory_bytes=1 << 30,
+    )
+    prompts = [prompt(n, seed=n) for n in order["lengths"]]
+    first = [serve(llm, [ids], max_tokens=16)[0] for ids in prompts]
+    again = [serve(llm, [ids], max_tokens=16)[0] for ids in prompts]  # hits the GPU's own cache
+    seen = settle_saves(llm) if transfer else counters()
+    Path(order["out"]).write_text(json.dumps({"first": first, "again": again, "counters": seen}))
+
+
+if __name__ == "__main__":
+    main()
