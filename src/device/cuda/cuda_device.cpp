@@ -16,7 +16,7 @@ using cuda::cuda_error;
 using cuda::try_cuda;
 
 constexpr uint64_t kRing = 128 << 20;       // two waits for a large matrix product at wire speed
-constexpr uint64_t kBatchBytes = 16 << 20;  // of one launch
+constexpr uint64_t kBatchBytes = 32 << 20;  // of one launch; four fill the ring
 constexpr size_t kBatchMoves = 16;
 constexpr uint64_t kMostPinned = uint64_t{64} << 30;  // in one call: 512 GiB were seen to fail
 
@@ -158,8 +158,9 @@ Result<void> CudaDevice::make_lanes(const std::vector<GroupLayout>& layouts) {
   int lowest = 0, highest = 0;
   (void)cudaDeviceGetStreamPriorityRange(&lowest, &highest);
   cuda::LaneOptions options;
-  options.batch_bytes = std::max(kBatchBytes, kMaxBlock);
-  options.ring_bytes = std::max(kRing, 2 * options.batch_bytes);
+  options.batch_bytes = kBatchBytes;
+  options.largest_move = kMaxBlock;
+  options.ring_bytes = std::max(kRing, 2 * kMaxBlock);
   options.batch_moves = kBatchMoves;
   options.batch_rows = kBatchMoves * rows;
   options.priority = highest;

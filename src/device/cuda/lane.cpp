@@ -42,7 +42,8 @@ uint64_t Lane::hash_offset() const noexcept {
 }
 
 cudaError_t Lane::allocate() noexcept {
-  const size_t leaves = options_.batch_bytes / kLeaf + options_.batch_moves;
+  const uint64_t most = std::max(options_.batch_bytes, options_.largest_move);
+  const size_t leaves = most / kLeaf + options_.batch_moves;
   const size_t bytes = hash_offset() + leaves * sizeof(uint64_t);
   cudaError_t error = make_gpu_memory(ring_memory_, options_.ring_bytes);
   const auto also = [&](auto&& make) {
@@ -114,7 +115,8 @@ size_t Lane::fill(Flight& flight, std::span<PageMove* const> moves) noexcept {
     const uint64_t size = round_up(move->bytes(), kSector);
     bytes += size;
     rows += move->rows.size();
-    if (bytes > options_.batch_bytes || rows > options_.batch_rows) break;
+    const bool is_first = flight.moves.empty();
+    if ((!is_first && bytes > options_.batch_bytes) || rows > options_.batch_rows) break;
     std::byte* staging = move->data;
     if (!move->on_device) {
       const auto offset = ring_.take(size);

@@ -43,8 +43,9 @@ struct Tables {
 
 struct LaneOptions {
   PageMove::Direction direction = PageMove::Direction::Scatter;
-  uint64_t ring_bytes = 0;   // at least twice batch_bytes
-  uint64_t batch_bytes = 0;  // at least the largest move
+  uint64_t ring_bytes = 0;   // at least twice the larger of the next two
+  uint64_t batch_bytes = 0;  // of one launch; a larger move goes alone
+  uint64_t largest_move = 0;
   size_t batch_moves = 0;
   size_t batch_rows = 0;  // at least the rows of batch_moves chunks
   int priority = 0;
