@@ -62,8 +62,7 @@ class IoEngine {
   size_t depth() const noexcept { return depth_; }
   const IoCounters& counters() const noexcept { return counters_; }
 
- protected:
-  explicit IoEngine(size_t depth) noexcept : depth_{depth} {}
+  // For backends.
   // One attempt at request->data + done .. size. `result` is bytes moved, or -errno.
   struct Attempt {
     IoRequest* request = nullptr;
@@ -72,6 +71,9 @@ class IoEngine {
   // Bytes that one attempt asks for: what is left, at most kMaxAttempt.
   static uint64_t attempt_size(const IoRequest& request) noexcept;
   static constexpr uint64_t kMaxAttempt = uint64_t{1} << 30;  // a syscall moves less than 2 GiB
+
+ protected:
+  explicit IoEngine(size_t depth) noexcept : depth_{depth} {}
 
  private:
   // Takes all of `requests` (never more than `depth` at a time); what it cannot start it returns
