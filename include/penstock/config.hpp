@@ -15,7 +15,7 @@ namespace penstock {
 
 struct GdsConfig {
   std::vector<std::string> cache_dir;     // one directory a drive; the first holds the index
-  bool enable_gds = true;                 // use cuFile where proven (not in this build yet)
+  std::string enable_gds = "true";        // cuFile where proven: true | false | force
   bool enable_rdma = true;                // NIXL (not in this build yet)
   std::string remote_nixl_server;         // host:port
   uint32_t max_concurrent_ops = 4;        // jobs of a kind that use the drives at a time

@@ -42,8 +42,11 @@ std::vector<ConfigKey> make_keys() {
       {.name = "enable_gds",
        .in_gds_config = true,
        .access = &field<&G::enable_gds>,
-       .help = "Use cuFile where it is proven to work. This build has no cuFile and uses io_uring "
-               "either way."},
+       .help =
+           "Use cuFile (GPUDirect Storage) between drive and GPU. true: where a test at start has "
+           "proven that bytes go straight; force: wherever it works, also through host memory, "
+           "for tests and comparison; false: never. This build does not use it yet.",
+       .choices = {"true", "false", "force"}},
       {.name = "enable_rdma",
        .in_gds_config = true,
        .access = &field<&G::enable_rdma>,

@@ -43,20 +43,30 @@ bool parse(const std::string& text, std::string& value) {
   return value = text, true;
 }
 
+// A choice of texts that has "true" among them takes every way to write it.
+void spell_out(const ConfigKey& key, std::string& text) {
+  bool yes = false;
+  if (std::ranges::find(key.choices, "true") != key.choices.end() && parse(text, yes))
+    text = yes ? "true" : "false";
+}
+
 template <typename T>
-bool assign(const ConfigEntry& entry, T& value) {
+bool assign(const ConfigKey& key, const ConfigEntry& entry, T& value) {
   if constexpr (std::is_same_v<T, std::vector<std::string>>) {
     value = entry.values;
     return true;
   } else {
-    return !entry.is_list && entry.values.size() == 1 && parse(entry.values[0], value);
+    if (entry.is_list || entry.values.size() != 1 || !parse(entry.values[0], value)) return false;
+    if constexpr (std::is_same_v<T, std::string>) spell_out(key, value);
+    return true;
   }
 }
 
 // `origin` is what the user wrote: a path, or a variable and the path that it stands for.
 Result<void> set(Config& config, const ConfigKey& key, const ConfigEntry& entry,
                  const std::string& origin) {
-  const bool good = std::visit([&](auto find) { return assign(entry, find(config)); }, key.access);
+  const bool good =
+      std::visit([&](auto find) { return assign(key, entry, find(config)); }, key.access);
   if (good) return {};
   const std::string given = entry.is_list ? fmt::format("[{}]", fmt::join(entry.values, ", "))
                                           : fmt::format("\"{}\"", fmt::join(entry.values, ", "));

@@ -112,6 +112,22 @@ TEST(Config, EveryKeyReachesItsOwnField) {
   }
 }
 
+TEST(Config, EnableGdsTakesTrueAndFalseHoweverWrittenAndForce) {
+  for (const auto& [written, value] : {std::pair{"yes", "true"},
+                                       {"True", "true"},
+                                       {"1", "true"},
+                                       {"off", "false"},
+                                       {"FALSE", "false"},
+                                       {"force", "force"}}) {
+    auto config = load_text(std::string{"cache_dir: /d\nenable_gds: "} + written);
+    ASSERT_TRUE(config) << config.error().message;
+    EXPECT_EQ(config->gds_config.enable_gds, value) << written;
+    config = load_text("cache_dir: /d", {{"PENSTOCK_ENABLE_GDS", written}});
+    ASSERT_TRUE(config) << config.error().message;
+    EXPECT_EQ(config->gds_config.enable_gds, value) << written;
+  }
+}
+
 TEST(Config, VariablesWinAndListsSplitAtCommas) {
   const Variables variables = {{"PENSTOCK_CACHE_DIR", "/a,/b"},
                                {"PENSTOCK_MAX_CACHE_SIZE_GB", "2"},
@@ -148,8 +164,8 @@ TEST(Config, WrongTypesNameKeyValueAndExpectation) {
             "(tokens)");
   EXPECT_EQ(refusal_of("chunk_size: 1.5").find("chunk_size: \"1.5\" is not accepted"), 0u);
   EXPECT_EQ(refusal_of("max_cache_size_gb: nan").find("max_cache_size_gb: \"nan\""), 0u);
-  EXPECT_EQ(refusal_of("enable_gds: force"),
-            "enable_gds: \"force\" is not accepted; expected true or false");
+  EXPECT_EQ(refusal_of("enable_gds: maybe"),
+            "gds_config.enable_gds: \"maybe\" is not accepted; expected one of true, false, force");
   EXPECT_EQ(refusal_of("chunk_size:"), "line 2, column 1: chunk_size: has no value");
 }
 
