@@ -12,9 +12,11 @@
 #include <map>
 #include <thread>
 
+#include "io/cufile_open.hpp"
 #include "io/fault_engine.hpp"
 #include "io/memory_engine.hpp"
 #include "io/open.hpp"
+#include "support/fake_cufile.hpp"
 #include "support/files.hpp"
 
 namespace penstock {
@@ -49,13 +51,29 @@ struct Bench {
 
 struct Kind {
   std::string name;
-  std::string engine;  // memory | posix | uring
+  std::string engine;  // memory | posix | uring | cufile
   bool direct = false;
   bool fault = false;  // behind a fault adaptor without a plan
 };
 
 void PrintTo(const Kind& kind, std::ostream* out) {
   *out << kind.name;
+}
+
+// The cufile engine works between the fake library and host memory in the place of a GPU's.
+std::unique_ptr<IoEngine> open_engine(const Kind& kind, const std::string& directory,
+                                      std::span<std::byte> memory, size_t depth) {
+  if (kind.engine == "cufile") {
+    auto opened = open_cufile_engine({.mode = CufileOptions::Mode::Force,
+                                      .directories = {directory},
+                                      .memory = memory,
+                                      .depth = depth});
+    EXPECT_TRUE(opened) << opened.error().message;
+    return std::move(opened->engine);
+  }
+  auto opened = open_io_engine({kind.engine, depth, memory});
+  EXPECT_TRUE(opened) << opened.error().message;
+  return std::move(opened->engine);
 }
 
 std::unique_ptr<Bench> make_bench(const Kind& kind, std::span<std::byte> memory = {},
@@ -68,9 +86,7 @@ std::unique_ptr<Bench> make_bench(const Kind& kind, std::span<std::byte> memory 
     engine->file(100);
     bench->engine = std::move(engine);
   } else {
-    auto opened = open_io_engine({kind.engine, depth, memory});
-    EXPECT_TRUE(opened) << opened.error().message;
-    bench->engine = std::move(opened->engine);
+    bench->engine = open_engine(kind, bench->dir.path(), memory, depth);
     EXPECT_EQ(bench->engine->name(), kind.engine);
     const std::string path = bench->dir / "file";
     if (kind.direct) {
@@ -113,9 +129,14 @@ IoCompletion run_one(IoEngine& engine, IoRequest& request) {
 
 class IoEngineTest : public testing::TestWithParam<Kind> {
  protected:
+  ~IoEngineTest() override {
+    bench_.reset();
+    EXPECT_EQ(fake_.count("misaligned"), 0);
+  }
   IoRequest request(IoOp op, uint64_t offset, const AlignedBuffer& buffer) {
     return {op, bench_->fd, offset, buffer.data(), buffer.size()};
   }
+  test::FakeCufile fake_;
   std::unique_ptr<Bench> bench_ = make_bench(GetParam());
   IoEngine& engine_ = *bench_->engine;
 };
@@ -433,7 +454,8 @@ std::vector<Kind> kinds() {
   std::vector<Kind> all = {{"memory", "memory"},
                            {"posix_direct", "posix", true},
                            {"posix_buffered", "posix"},
-                           {"fault_over_memory", "memory", false, true}};
+                           {"fault_over_memory", "memory", false, true},
+                           {"cufile_direct", "cufile", true}};
   if (open_uring()) {
     all.push_back({"uring_direct", "uring", true});
     all.push_back({"uring_buffered", "uring"});
@@ -446,7 +468,7 @@ std::vector<Kind> kinds() {
 TEST(IoEngineKinds, UringIsAmongThem) {
   auto opened = open_uring();
   if (!opened) GTEST_SKIP() << opened.error().message;
-  EXPECT_EQ(kinds().size(), 7U);
+  EXPECT_EQ(kinds().size(), 8U);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, IoEngineTest, testing::ValuesIn(kinds()),
