@@ -5,6 +5,7 @@
 
 #include "cli/command.hpp"
 #include "cli/examine.hpp"
+#include "cli/examine_gds.hpp"
 #include "cli/table.hpp"
 
 namespace penstock::cli {
@@ -13,6 +14,7 @@ namespace {
 struct Options {
   CommonOptions common;
   std::string dir = ".";
+  std::string gpu = "0";
 };
 
 std::string yes_or_no(bool yes, const std::string& reason) {
@@ -29,7 +31,7 @@ std::string memlock(uint64_t bytes) {
   return bytes == UINT64_MAX ? "unlimited" : format_bytes(bytes);
 }
 
-void print(const Examination& found) {
+void print(const Examination& found, const GdsExamination& gds) {
   const auto line = [](std::string_view name, std::string_view value) {
     fmt::print("{:<13} {}\n", name, value);
   };
@@ -52,13 +54,15 @@ void print(const Examination& found) {
   line("I/O engine", found.engine_reason.empty()
                          ? fmt::format("{}: the best one, with all that it wants", found.engine)
                          : fmt::format("{}: {}", found.engine, found.engine_reason));
-  line("GPU", "not needed: this build moves bytes between the drive and host memory");
+  print(gds);
   for (const auto& text : found.problems) fmt::print("\nDOES NOT WORK: {}\n", text);
-  for (const auto& text : found.advice) fmt::print("\nTO CHANGE: {}\n", text);
-  if (found.problems.empty() && found.advice.empty()) fmt::print("\nNothing to change.\n");
+  for (const auto* advice : {&found.advice, &gds.advice})
+    for (const auto& text : *advice) fmt::print("\nTO CHANGE: {}\n", text);
+  if (found.problems.empty() && found.advice.empty() && gds.advice.empty())
+    fmt::print("\nNothing to change.\n");
 }
 
-Json to_json(const Examination& found) {
+Json to_json(const Examination& found, const GdsExamination& gds) {
   return {{"directory", found.directory},
           {"machine", to_json(found.machine)},
           {"free_bytes", found.free_bytes},
@@ -73,15 +77,19 @@ Json to_json(const Examination& found) {
           {"raw_reason", found.speed_reason},
           {"io_engine", found.engine},
           {"io_engine_reason", found.engine_reason},
+          {"cufile", to_json(gds)},
           {"problems", found.problems},
-          {"advice", found.advice}};
+          {"advice", found.advice},
+          {"cufile_advice", gds.advice}};
 }
 
 int run(const Options& options) {
   const auto found = examine(options.dir);
   if (!found) return could_not_run(found.error());
-  print(*found);
-  return write_json(options.common, to_json(*found), found->problems.empty() ? kGood : kShortfall);
+  const auto gds = examine_gds(found->examined, options.gpu, found->machine.mount);
+  print(*found, gds);
+  return write_json(options.common, to_json(*found, gds),
+                    found->problems.empty() ? kGood : kShortfall);
 }
 
 }  // namespace
@@ -95,7 +103,9 @@ void add_doctor(CLI::App& app, int& exit_code) {
       "reads\n"
       "and writes 256 MiB for the raw speed of the drive. Everything is removed again. A store "
       "that\n"
-      "is there already is not touched. No GPU is needed.\n"
+      "is there already is not touched. Moves 4 MiB between drive and GPU by cuFile, in a process "
+      "of\n"
+      "its own, and reads which way they went. No GPU is needed.\n"
       "\n"
       "Examples:\n"
       "  penstock doctor --dir /mnt/nvme\n"
@@ -106,6 +116,9 @@ void add_doctor(CLI::App& app, int& exit_code) {
       ->envname("PENSTOCK_CACHE_DIR")
       ->capture_default_str()
       ->type_name("DIR");
+  command->add_option("--gpu", options->gpu, "GPU for cuFile: number, GPU-<uuid> or PCI bus id")
+      ->capture_default_str()
+      ->type_name("GPU");
   options->common.add_json(*command);
   command->callback([options, &exit_code] { exit_code = run(*options); });
 }

@@ -69,17 +69,17 @@ Mount find_mount(const std::string& path) {
   std::ifstream stream{"/proc/self/mountinfo"};
   Mount best;
   for (std::string line; std::getline(stream, line);) {
-    // id parent major:minor root point options [fields] - type source options
+    // id parent major:minor root point options [fields] - type source super_options
     std::istringstream words{line};
-    std::string skip, point, options, type, source;
+    std::string skip, point, options, type, source, super_options;
     words >> skip >> skip >> skip >> skip >> point >> options;
     while (words >> skip && skip != "-") {
     }
-    words >> type >> source;
+    words >> type >> source >> super_options;
     point = unescape(point);
     // Of several mounts on one point the last is the one that is seen.
     if (words && lies_under(real, point) && point.size() >= best.point.size())
-      best = {type, point, unescape(source), options};
+      best = {type, point, unescape(source), options, super_options};
   }
   return best;
 }

@@ -12,10 +12,11 @@ namespace penstock::cli {
 
 // The mounted file system that holds `path` (which exists).
 struct Mount {
-  std::string type;     // "ext4"
-  std::string point;    // "/mnt/nvme"
-  std::string source;   // "/dev/nvme0n1"
-  std::string options;  // "rw,relatime"
+  std::string type;           // "ext4"
+  std::string point;          // "/mnt/nvme"
+  std::string source;         // "/dev/nvme0n1"
+  std::string options;        // "rw,relatime"
+  std::string super_options;  // of the file system itself: "rw,data=ordered"
 };
 Mount find_mount(const std::string& path);
 

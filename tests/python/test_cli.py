@@ -279,6 +279,14 @@ def test_doctor_says_what_the_machine_can_do(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["doctor.json"]
 
 
+def test_doctor_says_whether_cufile_is_used_and_why(tmp_path):
+    report = run_json(tmp_path / "doctor.json", "doctor", "--dir", tmp_path)
+    assert isinstance(report["cufile"]["proven"], bool)
+    assert report["cufile"]["sentence"] != ""
+    done = run("doctor", "--dir", tmp_path)
+    assert "cuFile" in done.stdout and report["cufile"]["sentence"] in done.stdout
+
+
 def test_doctor_takes_a_directory_that_a_store_would_make(tmp_path):
     done = run("doctor", "--dir", tmp_path / "cache")
     assert done.returncode == GOOD
