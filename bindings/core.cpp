@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/unique_ptr.h>
 
 #include <cstdlib>
@@ -92,6 +93,14 @@ std::optional<JobId> submit(PyEngine& self, const std::string& kind, NamespaceId
   auto id = self.get()->submit(std::move(request));
   if (!id && id.status() == Status::Busy) return std::nullopt;
   return value_or_throw(std::move(id));
+}
+
+std::optional<std::pair<uint64_t, double>> probe_drives(PyEngine& self, uint64_t bytes) {
+  nb::gil_scoped_release release;
+  const auto speed = self.get()->probe_drives(bytes);
+  if (speed.status() == Status::NotFound) return std::nullopt;
+  const DriveSpeed read = value_or_throw(Result<DriveSpeed>{speed});
+  return std::pair{read.bytes, read.seconds};
 }
 
 double raw_read(const std::string& path, uint64_t size) {
@@ -198,6 +207,8 @@ void bind_engine(nb::module_& m) {
             return self.get()->wait_layer_on_stream(id, layer, stream);
           },
           "id"_a, "layer"_a, "stream"_a)
+      .def("probe_drives", &probe_drives, "bytes"_a,
+           "Reads about `bytes` of what is stored: (bytes, seconds); None: the store is empty.")
       .def("metrics", [](PyEngine& self) { return self.get()->metrics(); })
       .def("facts", [](PyEngine& self) { return self.get()->facts(); })
       .def_prop_ro("block_size", [](PyEngine& self) { return self.get()->block_size(); })

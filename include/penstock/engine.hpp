@@ -92,6 +92,12 @@ struct JobResult {
   double seconds = 0;                // from submit to completion
 };
 
+// What reading a little of the store took.
+struct DriveSpeed {
+  uint64_t bytes = 0;
+  double seconds = 0;
+};
+
 class Engine {
  public:
   // Opens (or shares) the store of config.gds_config.cache_dir. `layouts` may be empty for an
@@ -130,6 +136,10 @@ class Engine {
   // before what is given to `stream` from then on. Chunks whose pages were not read yet are
   // Cancelled. Waits for one block's copy at most, on a GPU for a launch.
   void release_rows(uint32_t group, std::span<const int32_t> rows, Stream stream = {});
+
+  // Reads about `bytes` of what the store holds from its drives, and throws it away. Waits for them;
+  // for a thread that may. NotFound: the store is empty.
+  Result<DriveSpeed> probe_drives(uint64_t bytes);
 
   // Deletes nothing and waits for no drive: copies of other namespaces only age.
   std::map<std::string, double> metrics() const;

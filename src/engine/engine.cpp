@@ -8,6 +8,7 @@
 #include "base/log.hpp"
 #include "base/sizes.hpp"
 #include "device/open.hpp"
+#include "engine/drive_probe.hpp"
 #include "engine/lookup.hpp"
 #include "engine/test_fault.hpp"
 #include "io/open.hpp"
@@ -181,6 +182,10 @@ bool Engine::wait_layer_on_stream(JobId id, uint32_t layer, Stream stream) {
 
 void Engine::release_rows(uint32_t group, std::span<const int32_t> rows, Stream stream) {
   if (impl_->mover) impl_->mover->release_rows(group, rows, stream);
+}
+
+Result<DriveSpeed> Engine::probe_drives(uint64_t bytes) {
+  return penstock::probe_drives(*impl_->store, bytes);
 }
 
 std::map<std::string, double> Engine::metrics() const {

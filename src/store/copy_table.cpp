@@ -82,6 +82,7 @@ CopyTable::CopyTable(Database& db, const HeadRows& head)
       row_{db, "SELECT " PENSTOCK_COPY_COLUMNS " FROM copy WHERE id = ?"},
       rows_after_{db,
                   "SELECT " PENSTOCK_COPY_COLUMNS " FROM copy WHERE id > ? ORDER BY id LIMIT ?"},
+      last_id_{db, "SELECT max(id) FROM copy"},
       insert_{db,
               "INSERT INTO copy(ns, key, grp, shard, parent, children, stamp, length, extents, "
               "checksums) VALUES(?, ?, ?, ?, ?, 0, ?, ?, ?, ?) ON CONFLICT DO NOTHING"},
@@ -127,6 +128,11 @@ std::vector<CopyRow> CopyTable::rows_after(int64_t id, uint32_t limit) {
   Query query = rows_after_.bind(id, int64_t{limit});
   while (query.row()) rows.push_back(read_row(query, head_));
   return rows;
+}
+
+int64_t CopyTable::last_id() noexcept {
+  Query query = last_id_.bind();
+  return query.row() ? query.integer(0) : 0;  // NULL reads as 0
 }
 
 bool CopyTable::insert(NamespaceId name_space, const CopyInsert& copy, int64_t parent,

@@ -45,6 +45,7 @@ class CopyTable {
   CopyRecord find(NamespaceId name_space, const CopyName& name);
   std::optional<CopyRow> row(int64_t id);
   std::vector<CopyRow> rows_after(int64_t id, uint32_t limit);  // ascending ids
+  int64_t last_id() noexcept;                                   // 0: the table is empty
 
   bool insert(NamespaceId name_space, const CopyInsert& copy, int64_t parent, Stamp stamp);
   void remove(const CopyRow& leaf);  // hands its stamp to its parent
@@ -58,8 +59,8 @@ class CopyTable {
  private:
   Database& db_;
   const HeadRows& head_;
-  Statement id_of_, find_, row_, rows_after_, insert_, delete_, add_child_, tree_, set_tree_,
-      set_stamp_, bury_, oldest_leaf_, first_child_, first_buried_;
+  Statement id_of_, find_, row_, rows_after_, last_id_, insert_, delete_, add_child_, tree_,
+      set_tree_, set_stamp_, bury_, oldest_leaf_, first_child_, first_buried_;
 };
 
 }  // namespace penstock

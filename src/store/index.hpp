@@ -77,6 +77,8 @@ class Index {
   uint32_t lookup(NamespaceId ns, std::span<const Key> chain, std::span<const GroupNeed> groups);
   std::vector<CopyRecord> find(NamespaceId ns, std::span<const CopyName> names);
   std::vector<CopyRow> rows_after(int64_t id, uint32_t limit);
+  // Single blocks of about as many copies, from a place that `random` chooses; at most `limit`.
+  std::vector<Extent> sample(uint32_t limit, uint64_t random);
   Status refresh();  // meta() and pools() are as of the last transaction, or of this
   const MetaRow& meta() const noexcept { return head_.meta; }
   const std::vector<PoolRow>& pools() const noexcept { return head_.pools; }

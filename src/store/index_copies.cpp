@@ -69,6 +69,28 @@ std::vector<CopyRow> Index::rows_after(int64_t id, uint32_t limit) {
   return rows;
 }
 
+std::vector<Extent> Index::sample(uint32_t limit, uint64_t random) {
+  std::vector<CopyRow> rows;
+  const Status status = read([&] {
+    if (!head_.load()) return;
+    const auto last = static_cast<uint64_t>(std::max<int64_t>(copies_.last_id(), 1));
+    const auto start = static_cast<int64_t>(random % last);
+    rows = copies_.rows_after(start, limit);
+    const auto missing = limit - static_cast<uint32_t>(rows.size());
+    if (missing == 0) return;
+    for (CopyRow& row : copies_.rows_after(0, missing))
+      if (row.id <= start) rows.push_back(std::move(row));
+  });
+  std::vector<Extent> blocks;
+  if (status != Status::Ok) return blocks;
+  for (const CopyRow& row : rows) {
+    if (!row.is_valid || !available(row.record)) continue;
+    const Extent& run = row.record.extents[random % row.record.extents.size()];
+    blocks.push_back({run.pool, run.first + static_cast<uint32_t>(random % run.count), 1});
+  }
+  return blocks;
+}
+
 Result<NamespaceId> Index::open_namespace(const NamespaceSpec& spec, Stamp now) {
   NamespaceId id = 0;
   const auto look = [&] {

@@ -162,6 +162,12 @@ bool Store::find(NamespaceId ns, std::vector<CopyName> names,
   });
 }
 
+bool Store::sample(uint32_t limit, uint64_t random, Callback<std::vector<Extent>> done) {
+  return impl_->post([limit, random, done = std::move(done)](StoreCore& core) {
+    done(core.sample(limit, random));
+  });
+}
+
 bool Store::reserve(NamespaceId ns, std::vector<Wish> wishes,
                     Callback<std::vector<Reservation>> done) {
   auto* queue = &impl_->shared->queue;

@@ -53,6 +53,8 @@ class Store {
               Callback<uint32_t> done);
   // One record per name, in order. The hit is stamped: the last found name of each (group, shard).
   bool find(NamespaceId ns, std::vector<CopyName> names, Callback<std::vector<CopyRecord>> done);
+  // Some blocks that hold copies, to read for a measurement; at most `limit`.
+  bool sample(uint32_t limit, uint64_t random, Callback<std::vector<Extent>> done);
   // Blocks for copies that are about to be written, under this process's name. One answer per wish.
   using Wish = penstock::Wish;
   bool reserve(NamespaceId ns, std::vector<Wish> wishes, Callback<std::vector<Reservation>> done);

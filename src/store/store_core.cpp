@@ -116,6 +116,14 @@ std::vector<CopyRecord> StoreCore::find(NamespaceId ns, std::span<const CopyName
   return records;
 }
 
+std::vector<Extent> StoreCore::sample(uint32_t limit, uint64_t random) {
+  if (!works()) return {};
+  std::vector<Extent> blocks = parts_.index->sample(limit, random);
+  std::erase_if(blocks, [&](const Extent& block) { return !has_memory({&block, 1}); });
+  check_health();
+  return blocks;
+}
+
 uint64_t StoreCore::usable_blocks() const noexcept {
   uint64_t blocks = 0;
   for (const PoolRow& row : parts_.index->pools())

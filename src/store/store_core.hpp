@@ -26,6 +26,7 @@ class StoreCore {
 
   Result<NamespaceId> open_namespace(const NamespaceSpec& spec);
   uint32_t lookup(NamespaceId ns, std::span<const Key> chain, std::span<const GroupNeed> groups);
+  std::vector<Extent> sample(uint32_t limit, uint64_t random);
   std::vector<CopyRecord> find(NamespaceId ns, std::span<const CopyName> names);
   std::vector<Reservation> reserve(NamespaceId ns, std::span<const Wish> wishes);
   std::vector<Status> commit(NamespaceId ns, std::span<const CopyInsert> copies);

@@ -278,7 +278,8 @@ TEST(Store, TheFirstSavesOfANewStoreGoToAllDrives) {
   for (uint64_t i = 1; i <= 3; ++i) {
     ASSERT_EQ(rig.save(i, i - 1, 4), Status::Ok);
     std::set<uint32_t> pools;
-    for (const Extent& extent : rig.find({name_of(i)}).front().extents) pools.insert(extent.pool);
+    const CopyRecord record = rig.find({name_of(i)}).front();
+    for (const Extent& extent : record.extents) pools.insert(extent.pool);
     EXPECT_EQ(pools.size(), 4u) << "copy " << i;
   }
   // A drive that is added later takes part from then on.
