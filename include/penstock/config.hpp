@@ -46,7 +46,7 @@ struct Config {
   bool save_decode_cache = true;
   bool enable_metrics = true;
   std::string log_level = "info";      // debug | info | warning | error
-  std::string load_policy = "always";  // always; auto is refused: not built yet
+  std::string load_policy = "auto";  // auto | always
 
   Result<void> validate() const;
 };

@@ -171,9 +171,9 @@ std::vector<ConfigKey> make_keys() {
        .choices = {"debug", "info", "warning", "error"}},
       {.name = "load_policy",
        .access = &field<&C::load_policy>,
-       .help = "Whether a hit is taken where computing again is expected to be sooner.",
-       .choices = {"always"},
-       .not_built = {{"auto", "always"}}},
+       .help = "auto: a hit is loaded as far as that is expected to be sooner than computing it "
+               "again, from the measured speeds of both. always: every hit is loaded.",
+       .choices = {"auto", "always"}},
   };
 }
 

@@ -57,6 +57,7 @@ class Pair:
             hash_block_size=BLOCK,
         )
         defaults = {"cache_dir": str(work / "store"), "chunk_size": CHUNK, "min_free_gb": 0}
+        defaults["load_policy"] = "always"
         config = Config.from_entries(flatten({**defaults, "max_cache_size_gb": 1, **settings}))
         self.plan = make_plan(kv, config.chunk_size, BLOCK)
         shape = (BLOCKS, 2, BLOCK, 64)

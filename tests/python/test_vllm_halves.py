@@ -184,7 +184,7 @@ def test_bytes_in_flight_are_bounded(pair):
     pair.compute_and_save(pair.add("another", tokens), list(range(40, 53)))
     start_load(pair, "loading")
     waiting = pair.add("waiting", tokens)
-    pair.scheduler._found(pair.scheduler._requests["waiting"])
+    pair.scheduler._runs(pair.scheduler._requests["waiting"])
     assert pair.scheduler.matched(waiting, 0) == (None, False)
     pair.wait_for_load()
     assert pair.matched(waiting) == (192, True)

@@ -193,7 +193,6 @@ TEST(Config, WhatIsNotBuiltIsRefusedWithWhatToUse) {
             "backend: [gds, gds]: several tiers are not built yet; use gds");
   EXPECT_EQ(refusal_of("enable_compression: true"),
             "gds_config.enable_compression: true is not built yet; use false");
-  EXPECT_EQ(refusal_of("load_policy: auto"), "load_policy: auto is not built yet; use always");
 }
 
 TEST(Config, UnknownChoicesNameTheKnownOnes) {

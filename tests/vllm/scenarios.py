@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,28 @@ def stuck(work: Path, **settings: Any) -> dict[str, Any]:
     forget_local(llm)
     result["paused"] = serve(llm, [ids])
     result["paused_counters"] = counters()
+    return result
+
+
+@scenario
+def policy(work: Path, store: str = "policy", wait: float = 0.0) -> dict[str, Any]:
+    """load_policy: auto, from no measurement to choices. `wait`: for the probe, in seconds."""
+    from penstock.probe import Probe
+
+    if not wait:
+        Probe.INTERVAL = 0.2
+    llm = _llama(work, connector(work / store, load_policy="auto"))
+    prompts = [LENGTHS[3], *(prompt(n, seed=90 + n) for n in (2900, 2950, 3000))]
+    result: dict[str, Any] = {"first": [serve(llm, [ids])[0] for ids in prompts]}
+    settle_saves(llm)
+    time.sleep(wait)
+    result["first_counters"] = settle_saves(llm)
+    forget_local(llm)
+    result["again"] = [serve(llm, [ids])[0] for ids in prompts]
+    result["again_counters"] = settle_saves(llm)
+    forget_local(llm)
+    result["late"] = [serve(llm, [ids])[0] for ids in prompts]
+    result["late_counters"] = settle_saves(llm)
     return result
 
 

@@ -201,7 +201,7 @@ def test_two_ranks_in_a_second_process(engines, same):
         ({"model": "gemma", "use_async": False}, "Set use_async: true"),
         ({"chunk_sise": 256}, "chunk_size"),
         ({"store": "missing/parent/store"}, "missing"),
-        ({"load_policy": "auto"}, "load_policy"),
+        ({"load_policy": "sometimes"}, "load_policy"),
     ],
 )
 def test_refuses_to_start_and_says_why(engines, arguments, sentence):

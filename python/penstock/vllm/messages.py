@@ -42,6 +42,7 @@ class Load(Work):
     begin: int = 0  # tokens before this are computed
     end: int = 0  # tokens before this were claimed as hits
     is_async: bool = True
+    deadline: float = 0.0  # seconds; 0: the configured ones
 
 
 @dataclass
@@ -58,6 +59,8 @@ class StepMetadata(KVConnectorMetadata):
     allocated: array[int] = field(default_factory=lambda: array("i"))  # may be overwritten now
     loads: list[Load] = field(default_factory=list)
     saves: list[Save] = field(default_factory=list)
+    prefill: tuple[int, float] | None = None  # tokens and pairs, if the step's time tells of them
+    counts: dict[str, float] = field(default_factory=dict)  # the scheduler half's statistics
     samples: bool = False  # a token comes out of this step, and statistics reach the front end
 
 
@@ -77,9 +80,14 @@ class LoadFailure:
 
 @dataclass
 class WorkerReport(KVConnectorWorkerMetadata):
-    """Worker half to scheduler half: loads that failed in this step, by request."""
+    """Worker half to scheduler half: what became known in this step."""
 
-    failures: dict[str, LoadFailure] = field(default_factory=dict)
+    failures: dict[str, LoadFailure] = field(default_factory=dict)  # by request
+    loads: dict[str, float] = field(default_factory=dict)  # seconds of each that is complete
+    steps: array[float] = field(default_factory=lambda: array("d"))  # (tokens, pairs, seconds) each
+
+    def is_empty(self) -> bool:
+        return not (self.failures or self.loads or self.steps)
 
     def aggregate(self, other: KVConnectorWorkerMetadata) -> WorkerReport:
         assert isinstance(other, WorkerReport)
@@ -87,6 +95,9 @@ class WorkerReport(KVConnectorWorkerMetadata):
             known = self.failures.get(request_id)
             if known is None or failure.chunk < known.chunk:
                 self.failures[request_id] = failure
+        for request_id, seconds in other.loads.items():  # the slowest rank is waited for
+            self.loads[request_id] = max(seconds, self.loads.get(request_id, 0.0))
+        self.steps.extend(other.steps)
         return self
 
 

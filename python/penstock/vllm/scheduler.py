@@ -15,13 +15,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vllm.logger import init_logger
 
 from penstock import _core
+from penstock.probe import Probe
 from penstock.vllm import namespace
+from penstock.vllm.chooser import LoadChooser
 from penstock.vllm.inflight import InFlight
 from penstock.vllm.layout import NULL_BLOCK, Plan
 from penstock.vllm.messages import (
@@ -34,6 +35,7 @@ from penstock.vllm.messages import (
     fill_load,
     fill_save,
 )
+from penstock.vllm.tracked import Tracked
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
@@ -49,29 +51,6 @@ _PAUSE = 30.0  # seconds without loads after a drive was stuck or failed
 _PAUSING = ("timeout", "I/O error")
 
 
-@dataclass
-class _Request:
-    """What is known about a request of vLLM's."""
-
-    request: Request
-    may_load: bool
-    may_save: bool = True
-    chain: list[bytes] = field(default_factory=list)  # keys of its full chunks
-    lookup: Any = None
-    asked_at: float = 0.0
-    asked_preemptions: int = 0
-    found: int | None = None  # chunks, from the first on, that are in the store
-    offer: int = 0  # tokens that were computed when the last offer was made
-    saved: int = 0  # chunks, from the first on, that are in the store or handed to the worker
-    tables: tuple[list[int], ...] = ()  # own block tables, for vLLM before 0.32
-
-    def extend_chain(self, plan: Plan) -> list[bytes]:
-        hashes, step = self.request.block_hashes, plan.hashes_per_chunk
-        for chunk in range(len(self.chain), len(hashes) // step):
-            self.chain.append(bytes(hashes[(chunk + 1) * step - 1]))
-        return self.chain
-
-
 class SchedulerHalf:
     def __init__(self, vllm_config: Any, config: Any, plan: Plan, shards: int) -> None:
         self._vllm_config = vllm_config
@@ -80,7 +59,10 @@ class SchedulerHalf:
         self._shards = shards
         self._engine = _core.Engine.open(config, [])
         self._inflight = InFlight(int(config.max_load_gb_in_flight * 1e9), config.load_deadline_s)
-        self._requests: dict[str, _Request] = {}
+        self._chooser = LoadChooser(config, plan)
+        self._probe = Probe(self._engine.probe_drives) if config.load_policy == "auto" else None
+        self._requests: dict[str, Tracked] = {}
+        self._waiting: set[str] = set()  # requests that have neither been scheduled nor loaded
         self._needs = [(i, shards, g.window_chunks) for i, g in enumerate(plan.groups)]
         self._handshake: Handshake | None = None
         self._model: str | None = None
@@ -100,6 +82,7 @@ class SchedulerHalf:
             self._go_idle("the ranks have different KV layouts")
             return
         self._handshake = next(iter(by_rank.values()))
+        self._chooser.set_copy_bytes(self._handshake.copy_bytes)
         try:
             self._model = namespace.model_digest(self._vllm_config.model_config)
         except (namespace.NoNamespace, OSError) as error:
@@ -110,10 +93,12 @@ class SchedulerHalf:
         self._epoch = uuid.uuid4().hex
         self._namespace = None
         for state in self._requests.values():
-            state.found, state.lookup, state.may_save = 0, None, False
+            state.runs, state.lookup, state.may_save = [], None, False
         return True
 
     def shutdown(self) -> None:
+        if self._probe is not None:
+            self._probe.stop()
         self._engine.close()
 
     def _go_idle(self, reason: str) -> None:
@@ -159,8 +144,9 @@ class SchedulerHalf:
         # replace tokens that are computed already.
         if self._idle or request.lora_request is not None or request.resumable:
             return
-        state = _Request(request, may_load=not request.skip_reading_prefix_cache)
+        state = Tracked(request, may_load=not request.skip_reading_prefix_cache)
         self._requests[request.request_id] = state
+        self._waiting.add(request.request_id)
         if state.may_load:
             self._ask(state)
 
@@ -169,10 +155,17 @@ class SchedulerHalf:
         state = self._requests.get(request.request_id)
         if state is None or not state.may_load or time.monotonic() < self._paused_until:
             return 0, False
-        found = self._found(state)
-        if found is None:
+        state.choice = None
+        runs = self._runs(state)
+        if runs is None:
             return None, False
-        tokens = min(found, self._longest_hit(request)) * self._plan.chunk - computed
+        longest = self._longest_hit(request)
+        runs = [(tier, min(end, longest)) for tier, end in runs]
+        if not runs or runs[-1][1] * self._plan.chunk <= computed:
+            return 0, False
+        others = len(self._waiting) - (request.request_id in self._waiting)
+        state.choice = self._chooser.choose(computed, request.num_tokens, runs, others)
+        tokens = state.choice.end * self._plan.chunk - computed
         if tokens <= 0:
             return 0, False
         first = computed // self._plan.chunk
@@ -191,45 +184,51 @@ class SchedulerHalf:
         chunks = -(-end // self._plan.chunk) - begin // self._plan.chunk
         return chunks * sum(self._handshake.copy_bytes) * self._shards
 
-    def _ask(self, state: _Request) -> None:
+    def _ask(self, state: Tracked) -> None:
         chain = state.extend_chain(self._plan)[: self._longest_hit(state.request)]
         state.asked_at = time.monotonic()
         state.asked_preemptions = state.request.num_preemptions
         state.lookup = None
         if not chain or not self._open_namespace(chain[0]):
-            state.found = 0
+            state.runs = []
             return
-        state.found = None
+        state.runs = None
         state.lookup = self._engine.lookup(self._namespace, b"".join(chain), self._needs)
 
-    def _found(self, state: _Request) -> int | None:
+    def _runs(self, state: Tracked) -> list[tuple[str, int]] | None:
         age = time.monotonic() - state.asked_at
         preempted = state.asked_preemptions != state.request.num_preemptions
-        if preempted or (state.found is not None and age > _ANSWER_LIFE):
+        if preempted or (state.runs is not None and age > _ANSWER_LIFE):
             self._ask(state)
-        if state.found is None:
-            state.found = state.lookup.wait(0 if self._waited else _LOOKUP_WAIT_US)
+        if state.runs is None:
+            found = state.lookup.wait(0 if self._waited else _LOOKUP_WAIT_US)
             self._waited = True
-            if state.found is None and time.monotonic() - state.asked_at > _LOOKUP_DEADLINE:
-                state.found = 0
-            if state.found is not None:
+            if found is not None:
+                state.runs = [("gds", found)]
+            elif time.monotonic() - state.asked_at > _LOOKUP_DEADLINE:
+                state.runs = []
+            if state.runs is not None:
                 state.lookup = None
                 state.saved = state.found
-        return state.found
+        return state.runs
 
     # -- steps -----------------------------------------------------------------------------------
 
     def allocated(self, request: Request, tables: Sequence[Sequence[int]], tokens: int) -> None:
         """vLLM has allocated blocks for `tokens` that were offered."""
         state = self._requests.get(request.request_id)
-        if tokens <= 0 or state is None:
+        if tokens <= 0 or state is None or state.choice is None:
             return
+        choice, state.choice = state.choice, None
+        self._waiting.discard(request.request_id)
         load = Load(
             request.request_id,
             begin=state.offer,
             end=state.offer + tokens,
             is_async=self._config.use_async,
+            deadline=self._chooser.deadline(choice),
         )
+        self._chooser.started(request.request_id, load.begin, choice, state.runs or ())
         fill_load(load, self._plan, state.chain, tables)
         self._note_allocated(tables, load.begin)
         self._step.loads.append(load)
@@ -243,7 +242,7 @@ class SchedulerHalf:
         for new in output.scheduled_new_reqs:
             self._note_allocated(new.block_ids, new.num_computed_tokens)
             self._keep_tables(new.req_id, new.block_ids, fresh=True)
-            self._save(output, new.req_id, new.num_computed_tokens)
+            self._scheduled(output, new.req_id, new.num_computed_tokens)
         cached = output.scheduled_cached_reqs
         for i, request_id in enumerate(cached.req_ids):
             computed, blocks = cached.num_computed_tokens[i], cached.new_block_ids[i]
@@ -251,9 +250,15 @@ class SchedulerHalf:
             if blocks is not None:
                 self._note_allocated(blocks, computed if resumed else 0)
                 self._keep_tables(request_id, blocks, fresh=resumed)
-            self._save(output, request_id, computed)
+            self._scheduled(output, request_id, computed)
         step, self._step = self._step, StepMetadata()
         step.namespace, step.description = self._digest, self._description
+        if self._probe is not None and (read := self._probe.take()) is not None:
+            self._chooser.learn_probe(*read)
+        step.prefill = self._chooser.take_step()
+        if step.loads and not self._config.use_async:
+            step.prefill = None  # the step waits for them
+        step.counts = self._chooser.take_counts()
         self._description = ""
         self._waited = False
         return step
@@ -274,16 +279,24 @@ class SchedulerHalf:
             for own, new in zip(state.tables, tables, strict=True):
                 own.extend(new)
 
-    def _save(self, output: SchedulerOutput, request_id: str, computed: int) -> None:
-        """Hands over the chunks that are complete once this step has run."""
+    def _scheduled(self, output: SchedulerOutput, request_id: str, computed: int) -> None:
+        """A request's part in the step: what it computes, what can be saved after it."""
+        tokens = output.num_scheduled_tokens[request_id]
+        self._chooser.scheduled(computed, tokens)
+        self._waiting.discard(request_id)
         state = self._requests.get(request_id)
         if state is None:
             return
+        if state.choice is not None:
+            self._chooser.computed(state.choice)
+            state.choice = None
+        self._step.samples |= computed + tokens >= state.request.num_tokens
+        if state.may_save:
+            self._save(output, state, computed + tokens)
+
+    def _save(self, output: SchedulerOutput, state: Tracked, until: int) -> None:
+        """Hands over the chunks that are complete once this step has run."""
         request = state.request
-        until = computed + output.num_scheduled_tokens[request_id]
-        self._step.samples |= until >= request.num_tokens
-        if not state.may_save:
-            return
         # Drafts and placeholders lie beyond num_tokens; a chunk is complete without them only.
         known = min(until, request.num_tokens)
         if not self._config.save_decode_cache:
@@ -293,7 +306,7 @@ class SchedulerHalf:
         if ready <= state.saved or not self._open_namespace(chain[0]):
             return
         tables = self._tables(output, state)
-        save = Save(request_id, first_key=int.from_bytes(chain[0][:8], "big"))
+        save = Save(request.request_id, first_key=int.from_bytes(chain[0][:8], "big"))
         for chunk in range(state.saved, ready):
             if not fill_save(save, self._plan, chain, tables, chunk):
                 state.may_save = False  # what follows would stand without its parent
@@ -302,7 +315,7 @@ class SchedulerHalf:
         if save.groups:
             self._step.saves.append(save)
 
-    def _tables(self, output: SchedulerOutput, state: _Request) -> Sequence[Sequence[int]]:
+    def _tables(self, output: SchedulerOutput, state: Tracked) -> Sequence[Sequence[int]]:
         block_state = getattr(output, "kv_connector_block_state", None)
         tables = block_state and block_state.get_block_ids(state.request.request_id)
         return tables if tables is not None else state.tables
@@ -313,19 +326,33 @@ class SchedulerHalf:
         """Comes before the next lookup, so that a failed load is not claimed again."""
         report = output.kv_connector_worker_meta
         if isinstance(report, WorkerReport):
-            for request_id, failure in report.failures.items():
-                if self._config.use_async:  # the other ranks may still be loading
-                    self._inflight.fail(request_id, failure)
-                else:
-                    self._load_failed(request_id, failure)
+            self._take_report(report)
         for request_id in output.finished_recving or ():
             failure = self._inflight.end(request_id)
             if failure is not None:
+                self._load_failed(request_id, failure)
+            else:
+                self._chooser.complete(request_id)
+
+    def _take_report(self, report: WorkerReport) -> None:
+        for i in range(0, len(report.steps), 3):
+            self._chooser.learn_step(*report.steps[i : i + 3])
+        for request_id, seconds in report.loads.items():
+            self._chooser.measured(request_id, seconds)
+            if self._probe is not None:
+                self._probe.loaded()
+            if not self._config.use_async and request_id not in report.failures:
+                self._chooser.complete(request_id)
+        for request_id, failure in report.failures.items():
+            if self._config.use_async:  # the other ranks may still be loading
+                self._inflight.fail(request_id, failure)
+            else:
                 self._load_failed(request_id, failure)
 
     def finished(self, request: Request) -> None:
         """Nothing is held: see the fence. A load that still runs is ended by its worker."""
         self._requests.pop(request.request_id, None)
+        self._waiting.discard(request.request_id)
 
     def _load_failed(self, request_id: str, failure: LoadFailure) -> None:
         state = self._requests.get(request_id)
@@ -333,16 +360,16 @@ class SchedulerHalf:
             # vLLM asks again when no block was left; a claim repeated would never end.
             state.may_load = state.may_save = False
             self._forget(state, failure)
-        if failure.status in _PAUSING:
+        late = self._chooser.failed(request_id, failure.status)
+        if failure.status in _PAUSING and not late:
             self._pause()
 
-    def _forget(self, failed: _Request, failure: LoadFailure) -> None:
+    def _forget(self, failed: Tracked, failure: LoadFailure) -> None:
         """Cuts the answers of all requests that have the failed chunk in their chain."""
         key = failed.chain[failure.chunk]
         for state in self._requests.values():
-            if state.found and state.found > failure.chunk and state.chain[failure.chunk] == key:
-                state.found = failure.chunk
-                state.saved = min(state.saved, failure.chunk)
+            if state.found > failure.chunk and state.chain[failure.chunk] == key:
+                state.cut(failure.chunk)
 
     def _pause(self) -> None:
         self._paused_until = time.monotonic() + _PAUSE

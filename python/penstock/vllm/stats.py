@@ -7,6 +7,7 @@ ranks and steps. Tokens are counted by one rank only, bytes and seconds by each.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,15 @@ COUNTERS = {
     "failed_tokens": "tokens that were claimed as hits and had to be computed",
     "dropped_chunks": "chunks that were not saved: queue full, no space, or overwritten",
     "known_chunks": "chunks that were there already and were not saved again",
+    "policy_loads": "hits that were loaded as a whole",
+    "policy_parts": "hits of which only the part in a faster tier was loaded",
+    "policy_computes": "hits that were computed, which was expected to be sooner",
+    "policy_unknown": "hits that were computed while a rate was not known",
+    "policy_late": "loads that missed the deadline of their prediction",
+    "load_predictions": "loads whose time was predicted and measured",
+    "load_error_sum": "relative errors of these predictions, summed",
+    "prefill_predictions": "steps whose time was predicted and measured",
+    "prefill_error_sum": "relative errors of these predictions, summed",
 }
 
 
@@ -38,6 +48,10 @@ class PenstockStats(KVConnectorStats):
             raise KeyError(name)
         if amount:
             self.data[name] = self.data.get(name, 0) + amount
+
+    def add_all(self, amounts: Mapping[str, int | float]) -> None:
+        for name, amount in amounts.items():
+            self.add(name, amount)
 
     def reset(self) -> None:
         self.data = {}
@@ -55,7 +69,7 @@ class PenstockStats(KVConnectorStats):
         return self
 
     def reduce(self) -> dict[str, int | float]:
-        """The log line: the counters, and the two rates that people look for."""
+        """The log line: the counters, and the rates and errors that people look for."""
         line = {name: self.data[name] for name in COUNTERS if name in self.data}
         for rate, amount, seconds in (
             ("restore_gbs", "restored_bytes", "restore_seconds"),
@@ -63,6 +77,10 @@ class PenstockStats(KVConnectorStats):
         ):
             if self.data.get(seconds):
                 line[rate] = round(self.data.get(amount, 0) / self.data[seconds] / 1e9, 3)
+        for kind in ("load", "prefill"):
+            total, count = line.pop(f"{kind}_error_sum", 0), line.pop(f"{kind}_predictions", 0)
+            if count:
+                line[f"{kind}_error_percent"] = round(100 * total / count, 1)
         return line
 
     def is_empty(self) -> bool:

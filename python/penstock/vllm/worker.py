@@ -28,6 +28,7 @@ from penstock.vllm.messages import (
     WorkerReport,
 )
 from penstock.vllm.stats import PenstockStats
+from penstock.vllm.step_timer import StepTimer
 
 logger = init_logger("vllm.penstock")
 
@@ -70,6 +71,7 @@ class WorkerHalf:
         self._handshake: Handshake | None = None
         self._layers: dict[str, int] = {}
         self._stream: Callable[[], int | None] = lambda: None
+        self._timer: StepTimer | None = None  # rank 0's: ranks keep step
         self._namespace: int | None = None
         self._digest = b""
         self._description = ""
@@ -87,6 +89,8 @@ class WorkerHalf:
         self._engine = _core.Engine.open(self._config, memory.layouts, memory.device)
         self._layers = memory.layers
         self._stream = memory.stream
+        if self._rank.rank == 0 and self._config.load_policy == "auto":
+            self._timer = StepTimer(memory.device)
         self._handshake = Handshake(memory.fingerprint, memory.copy_bytes)
         logger.info("penstock: rank %d: %s", self._rank.rank, self._engine.facts())
 
@@ -111,11 +115,14 @@ class WorkerHalf:
         if step.description:
             self._namespace, self._digest = None, step.namespace
             self._description = step.description
+        self._stats.add_all(step.counts if self._rank.rank == 0 else {})
         if step.allocated:
             rows, stream = step.allocated.tolist(), self._stream()
             # An id belongs to one group at a time, and groups may share memory: all of them.
             for group in range(len(self._plan.groups)):
                 self._engine.release_rows(group, rows, stream=stream)
+        if step.prefill is not None and self._timer is not None:
+            self._timer.begin()
 
     def start_loads(self, step: StepMetadata) -> None:
         for load in step.loads:
@@ -143,6 +150,8 @@ class WorkerHalf:
 
     def submit_saves(self, step: StepMetadata) -> None:
         """After the forward pass."""
+        if step.prefill is not None and self._timer is not None:
+            self._timer.end(*step.prefill)
         if not self._config.use_async:
             self._settle()
             if self._report.failures:
@@ -163,12 +172,14 @@ class WorkerHalf:
                 self._ended.add(load.request_id)
                 self._engine.cancel(job)  # its blocks are held until it is reported
         self._reap()
+        if self._timer is not None:
+            self._timer.collect(self._report.steps)
         taken, self._results = self._results, Results()
         return taken
 
     def take_report(self) -> WorkerReport | None:
         taken, self._report = self._report, WorkerReport()
-        return taken if taken.failures else None
+        return None if taken.is_empty() else taken
 
     def take_stats(self) -> PenstockStats | None:
         return self._stats.take() if self._config.enable_metrics else None
@@ -190,6 +201,7 @@ class WorkerHalf:
                 work.groups.tolist(),
                 work.rows.tolist(),
                 layerwise=layerwise and kind == "load",
+                deadline_s=work.deadline if isinstance(work, Load) else 0.0,
                 stream=self._stream(),
             )
         except _core.PenstockError as error:  # ours to mend, but no reason to end the engine
@@ -228,6 +240,8 @@ class WorkerHalf:
             if status != "ok"
         ]
         first, status = min(bad) if bad else (-(-load.end // self._plan.chunk), "")
+        if not bad:
+            self._report.loads[load.request_id] = result.seconds
         self._end_load(load, first, status)
 
     def _end_load(self, load: Load, first_bad: int, status: str) -> None:
