@@ -1,0 +1,137 @@
+"""Loading and saving layer by layer beside a computation: generators over an Engine.
+
+    transfers = Layerwise(engine)
+    for layer in transfers.retrieve_layer(chunks, layers=32, stream=stream):
+        attention(layer)  # this layer's pages are there, later layers are on their way
+
+On a GPU `stream` waits, not the caller: a step costs microseconds, and the whole loop may be queued
+before the first byte has come. Without a stream the caller waits.
+
+Whether the bytes are right is known when the load is over: the loop ends with LoadFailed if they
+are not, and what was computed from them must be thrown away. One thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from penstock._core import Engine, JobResult
+
+KEY_BYTES = 32
+_KEPT = 1024  # results that nobody has asked for yet; older ones are dropped
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """What is moved: for each copy its key, its parent's, its group, and rows_per_chunk rows."""
+
+    namespace: int
+    shard: int
+    keys: bytes
+    parents: bytes
+    groups: Sequence[int]
+    rows: Sequence[int]
+
+    @staticmethod
+    def of_chain(
+        namespace: int, keys: Sequence[bytes], rows: Sequence[int], *, shard: int = 0
+    ) -> Chunks:
+        """A prompt's chunks from its first one on, of a model with one group of layers."""
+        parents = [bytes(KEY_BYTES), *keys[:-1]]
+        return Chunks(namespace, shard, b"".join(keys), b"".join(parents), [0] * len(keys), rows)
+
+
+class LoadFailed(RuntimeError):
+    """Not all chunks could be loaded: the pages of the others hold undefined bytes."""
+
+    def __init__(self, result: JobResult | None) -> None:
+        self.result = result
+        self.status = result.status if result is not None else "busy"
+        super().__init__(f"the load failed: {self.status}")
+
+
+class Layerwise:
+    """Takes all results of its engine: who else submits jobs to it asks here for their results."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._results: dict[int, JobResult] = {}
+
+    def retrieve_layer(
+        self,
+        chunks: Chunks,
+        *,
+        layers: int,
+        stream: int | None = None,
+        deadline_s: float = 0.0,
+    ) -> Generator[int, None, JobResult]:
+        """Yields each layer when it may be used. A generator that is closed early cancels the load.
+
+        LoadFailed: some chunk was not loaded; raised as soon as the caller's side knows of it.
+        """
+        job = self._submit("load", chunks, stream, layerwise=True, deadline_s=deadline_s)
+        if job is None:
+            raise LoadFailed(None)
+        try:
+            for layer in range(layers):
+                if stream is None or not self._engine.wait_layer_on_stream(job, layer, stream):
+                    while not self._engine.wait_layer(job, layer, 1.0):
+                        pass  # the job's deadline ends it
+                    if (result := self._known(job)) is not None and result.status != "ok":
+                        raise LoadFailed(result)
+                yield layer
+            result = self._wait(job)
+            if result.status != "ok":
+                raise LoadFailed(result)
+            return result
+        finally:
+            if self._known(job) is None:  # left early; the pages are the caller's again after it
+                self._engine.cancel(job)
+            self.result(job)
+
+    def store_layer(
+        self, chunks: Chunks, *, layers: int, stream: int | None = None
+    ) -> Generator[int, None, int | None]:
+        """Yields each layer for the caller to compute; saves all of them after the last one.
+
+        A block of a copy holds parts of several layers, so they are handed over together; the save
+        then runs beside whatever the caller does next. The generator returns the job's id (None:
+        the queue is full, nothing is saved); closed early, it saves nothing.
+        """
+        yield from range(layers)
+        return self._submit("save", chunks, stream, layerwise=False, deadline_s=0.0)
+
+    def result(self, job: int) -> JobResult:
+        """Waits until a job is over, which is by its deadline, and takes its result."""
+        result = self._wait(job)
+        del self._results[job]
+        return result
+
+    def _wait(self, job: int) -> JobResult:
+        while (result := self._known(job)) is None:
+            self._engine.wait(1.0)
+        return result
+
+    def _known(self, job: int) -> JobResult | None:
+        for result in self._engine.poll():
+            self._results[result.id] = result
+        while len(self._results) > _KEPT:
+            del self._results[next(iter(self._results))]
+        return self._results.get(job)
+
+    def _submit(
+        self, kind: str, chunks: Chunks, stream: int | None, *, layerwise: bool, deadline_s: float
+    ) -> int | None:
+        return self._engine.submit(
+            kind,
+            chunks.namespace,
+            chunks.shard,
+            chunks.keys,
+            chunks.parents,
+            list(chunks.groups),
+            list(chunks.rows),
+            layerwise=layerwise,
+            deadline_s=deadline_s,
+            stream=stream,
+        )
