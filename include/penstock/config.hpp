@@ -45,7 +45,7 @@ struct Config {
   bool use_mla = false;
   bool save_decode_cache = true;
   bool enable_metrics = true;
-  std::string log_level = "info";      // debug | info | warning | error
+  std::string log_level = "info";    // debug | info | warning | error
   std::string load_policy = "auto";  // auto | always
 
   Result<void> validate() const;
