@@ -7,6 +7,7 @@ tests/python.
 from __future__ import annotations
 
 import sys
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ DEVICE = "cuda:0"
 
 import kv_layouts  # noqa: E402
 from halves import OTHER_TABLE, TABLE, Pair, start_load, warm  # noqa: E402
+from penstock.vllm.step_timer import StepTimer  # noqa: E402
 from penstock.vllm.worker import Results  # noqa: E402
 from vllm.utils.hashing import sha256  # noqa: E402
 from vllm.v1.core import kv_cache_utils  # noqa: E402
@@ -103,6 +105,20 @@ def test_rows_that_are_released_are_saved_as_they_were_or_not_at_all(tmp_path):
                 tensor = layout.tensors[layout.names[0][0]]
                 assert (tensor[target[0][0]].view(torch.uint8) == 3).all()
     print(f"{saved} of 20 were saved before their rows were released")
+
+
+def test_a_step_is_timed_on_the_gpu_and_not_waited_for():
+    timer, seen = StepTimer(DEVICE), array("d")
+    torch.cuda.synchronize()
+    timer.begin()
+    torch.cuda._sleep(BUSY)
+    timer.end(256, 10)
+    timer.collect(seen)
+    assert not seen  # it runs still
+    torch.cuda.synchronize()
+    timer.collect(seen)
+    assert list(seen[:2]) == [256, 10]
+    assert 0.02 < seen[2] < 1
 
 
 @pytest.fixture
