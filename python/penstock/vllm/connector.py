@@ -254,6 +254,12 @@ def _refuse_unsupported(vllm_config: VllmConfig, config: Any, plan: Plan) -> Non
         raise UnsupportedLayout("Penstock does not support prefill context parallelism yet")
     if vllm_config.speculative_config is not None:
         raise UnsupportedLayout("Penstock does not support speculative decoding yet")
+    cache = vllm_config.cache_config
+    if getattr(cache, "calculate_kv_scales", False) and cache.cache_dtype != "auto":
+        raise UnsupportedLayout(
+            "calculate_kv_scales makes the scales of a quantized KV cache from the first prompt of "
+            "a process, so no other process can read it; use scales from the checkpoint"
+        )
     if len(plan.groups) > 1:
         if not config.use_async:
             raise UnsupportedLayout(

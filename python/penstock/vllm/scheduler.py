@@ -204,7 +204,7 @@ class SchedulerHalf:
             found = state.lookup.wait(0 if self._waited else _LOOKUP_WAIT_US)
             self._waited = True
             if found is not None:
-                state.runs = [("gds", found)]
+                state.runs = _tiers_of(state.lookup, found)
             elif time.monotonic() - state.asked_at > _LOOKUP_DEADLINE:
                 state.runs = []
             if state.runs is not None:
@@ -373,3 +373,8 @@ class SchedulerHalf:
 
     def _pause(self) -> None:
         self._paused_until = time.monotonic() + _PAUSE
+
+
+def _tiers_of(lookup: Any, found: int) -> list[tuple[str, int]]:
+    """Where the chunks lie that a lookup has found."""
+    return lookup.runs() if hasattr(lookup, "runs") else [("gds", found)]

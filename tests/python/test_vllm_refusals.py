@@ -1,0 +1,50 @@
+"""What the connector refuses at start, each with a sentence that says why."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from penstock.vllm import connector, hooks
+from penstock.vllm.layout import UnsupportedLayout
+
+
+def refuse(groups: int = 1, use_async: bool = True, **settings: Any) -> None:
+    parallel = {"pipeline_parallel_size": 1} | settings.pop("parallel", {})
+    engine = SimpleNamespace(
+        parallel_config=SimpleNamespace(**parallel),
+        speculative_config=settings.pop("speculative", None),
+        cache_config=SimpleNamespace(**{"cache_dtype": "auto", **settings}),
+    )
+    config = SimpleNamespace(use_async=use_async)
+    connector._refuse_unsupported(engine, config, SimpleNamespace(groups=[None] * groups))
+
+
+def test_a_plain_engine_is_welcome():
+    refuse()
+    refuse(calculate_kv_scales=True)  # of no effect: nothing is quantized
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"parallel": {"pipeline_parallel_size": 2}}, "pipeline"),
+        ({"parallel": {"decode_context_parallel_size": 2}}, "decode context"),
+        ({"parallel": {"prefill_context_parallel_size": 2}}, "prefill context"),
+        ({"speculative": object()}, "speculative"),
+        ({"calculate_kv_scales": True, "cache_dtype": "fp8"}, "use scales from the checkpoint"),
+        ({"groups": 2, "use_async": False}, "Set use_async: true"),
+    ],
+)
+def test_refuses_with_the_reason(settings: dict[str, Any], sentence: str):
+    with pytest.raises(UnsupportedLayout, match=sentence):
+        refuse(**settings)
+
+
+def test_several_groups_need_an_engine_that_survives_a_failed_load():
+    if hooks.supports_groups():
+        refuse(groups=2)
+    else:
+        with pytest.raises(UnsupportedLayout, match=r"needs vLLM 0\.32"):
+            refuse(groups=2)
