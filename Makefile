@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help deps engine build demo test test-cpp test-sanitizers test-python test-vllm test-gpu bench-gpu lint format bench clean
+.PHONY: help deps engine build demo test test-cpp test-sanitizers test-python test-vllm test-gpu bench-gpu bench-vllm lint format bench clean
 
 VENV := build/venv/bin
 CMAKE = $(VENV)/cmake
@@ -73,6 +73,10 @@ test-gpu: build  ## the device's tests and the engine's over GPU memory; needs a
 
 bench-gpu: build  ## the link, the drive and compute beside them, as JSON in build/
 	PYTHONPATH=build/python $(GPU_PYTHON) bench/gpu.py --dir build --json build/bench-gpu.json
+
+bench-vllm: build  ## a real vLLM's time to the first token beside its rivals; SYSTEMS="none ..." chooses
+	PYTHONPATH=build/python $(GPU_PYTHON) bench/vllm_gpu.py $(if $(SYSTEMS),--only $(SYSTEMS)) --dir build \
+	  --json build/bench-vllm.json
 
 lint: deps  ## formatting and static checks
 	@git ls-files '*.cpp' '*.hpp' | xargs clang-format-14 --dry-run --Werror
