@@ -10,19 +10,26 @@ from penstock.vllm import connector, hooks
 from penstock.vllm.layout import UnsupportedLayout
 
 
-def refuse(groups: int = 1, use_async: bool = True, **settings: Any) -> None:
+def refuse(
+    groups: int = 1, use_async: bool = True, hash_block: int = 16, v2: bool = False, **settings: Any
+) -> None:
     parallel = {"pipeline_parallel_size": 1} | settings.pop("parallel", {})
     engine = SimpleNamespace(
         parallel_config=SimpleNamespace(**parallel),
         speculative_config=settings.pop("speculative", None),
+        use_v2_model_runner=v2,
         cache_config=SimpleNamespace(**{"cache_dtype": "auto", **settings}),
     )
     config = SimpleNamespace(use_async=use_async)
-    connector._refuse_unsupported(engine, config, SimpleNamespace(groups=[None] * groups))
+    group = SimpleNamespace(block_size=16)
+    plan = SimpleNamespace(groups=[group] * groups, hash_block_size=hash_block)
+    connector._refuse_unsupported(engine, config, plan)
 
 
 def test_a_plain_engine_is_welcome():
     refuse()
+    refuse(v2=True)
+    refuse(hash_block=8)
     refuse(calculate_kv_scales=True)  # of no effect: nothing is quantized
 
 
@@ -34,6 +41,7 @@ def test_a_plain_engine_is_welcome():
         ({"parallel": {"prefill_context_parallel_size": 2}}, "prefill context"),
         ({"speculative": object()}, "speculative"),
         ({"calculate_kv_scales": True, "cache_dtype": "fp8"}, "use scales from the checkpoint"),
+        ({"v2": True, "hash_block": 8}, "VLLM_USE_V2_MODEL_RUNNER=0"),
         ({"groups": 2, "use_async": False}, "Set use_async: true"),
     ],
 )

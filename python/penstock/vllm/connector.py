@@ -260,6 +260,14 @@ def _refuse_unsupported(vllm_config: VllmConfig, config: Any, plan: Plan) -> Non
             "calculate_kv_scales makes the scales of a quantized KV cache from the first prompt of "
             "a process, so no other process can read it; use scales from the checkpoint"
         )
+    fine_hashes = any(group.block_size != plan.hash_block_size for group in plan.groups)
+    if fine_hashes and getattr(vllm_config, "use_v2_model_runner", False):
+        # Hits may then end inside a block, which that runner copies before it tells a connector
+        # that blocks have new owners: a save of the old ones could read the new ones' bytes.
+        raise UnsupportedLayout(
+            f"block hashes of {plan.hash_block_size} tokens, shorter than a block, do not work "
+            "with the V2 model runner yet: set VLLM_USE_V2_MODEL_RUNNER=0"
+        )
     if len(plan.groups) > 1:
         if not config.use_async:
             raise UnsupportedLayout(
