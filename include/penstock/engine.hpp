@@ -137,8 +137,8 @@ class Engine {
   // Cancelled. Waits for one block's copy at most, on a GPU for a launch.
   void release_rows(uint32_t group, std::span<const int32_t> rows, Stream stream = {});
 
-  // Reads about `bytes` of what the store holds from its drives, and throws it away. Waits for them;
-  // for a thread that may. NotFound: the store is empty.
+  // Reads about `bytes` of what the store holds from its drives, and throws it away. Waits for
+  // them; for a thread that may. NotFound: the store is empty.
   Result<DriveSpeed> probe_drives(uint64_t bytes);
 
   // Deletes nothing and waits for no drive: copies of other namespaces only age.
