@@ -18,6 +18,7 @@ def refuse(
         parallel_config=SimpleNamespace(**parallel),
         speculative_config=settings.pop("speculative", None),
         use_v2_model_runner=v2,
+        scheduler_config=SimpleNamespace(async_scheduling=settings.pop("overlapping", False)),
         cache_config=SimpleNamespace(**{"cache_dtype": "auto", **settings}),
     )
     config = SimpleNamespace(use_async=use_async)
@@ -28,6 +29,8 @@ def refuse(
 
 def test_a_plain_engine_is_welcome():
     refuse()
+    refuse(overlapping=True)
+    refuse(use_async=False)
     refuse(v2=True)
     refuse(hash_block=8)
     refuse(calculate_kv_scales=True)  # of no effect: nothing is quantized
@@ -42,6 +45,7 @@ def test_a_plain_engine_is_welcome():
         ({"speculative": object()}, "speculative"),
         ({"calculate_kv_scales": True, "cache_dtype": "fp8"}, "use scales from the checkpoint"),
         ({"v2": True, "hash_block": 8}, "VLLM_USE_V2_MODEL_RUNNER=0"),
+        ({"overlapping": True, "use_async": False}, "--no-async-scheduling"),
         ({"groups": 2, "use_async": False}, "Set use_async: true"),
     ],
 )

@@ -268,6 +268,12 @@ def _refuse_unsupported(vllm_config: VllmConfig, config: Any, plan: Plan) -> Non
             f"block hashes of {plan.hash_block_size} tokens, shorter than a block, do not work "
             "with the V2 model runner yet: set VLLM_USE_V2_MODEL_RUNNER=0"
         )
+    if not config.use_async and vllm_config.scheduler_config.async_scheduling:
+        raise UnsupportedLayout(
+            "use_async: false does not work with asynchronous scheduling: when a load fails, vLLM "
+            "keeps the token of a step that is under way already. Set use_async: true, or "
+            "start vLLM with --no-async-scheduling"
+        )
     if len(plan.groups) > 1:
         if not config.use_async:
             raise UnsupportedLayout(
