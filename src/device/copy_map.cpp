@@ -32,6 +32,7 @@ bool overlap(const Region& a, const Region& b) {
 Result<CopyMap> CopyMap::create(const GroupLayout& layout) {
   if (layout.rows_per_chunk == 0) return Error{Status::Invalid, "rows_per_chunk is 0"};
   if (layout.regions.empty()) return Error{Status::Invalid, "a group has no regions"};
+  uint64_t copy_bytes = 0;
   for (size_t i = 0; i < layout.regions.size(); ++i) {
     const Region& region = layout.regions[i];
     if (region.base == 0) return bad_region(i, "has no address");
@@ -39,9 +40,15 @@ Result<CopyMap> CopyMap::create(const GroupLayout& layout) {
     if (region.rows > INT32_MAX) return bad_region(i, "has more than 2^31 rows");
     if (region.rows > 1 && region.row_stride < region.page_bytes)
       return bad_region(i, "has a row stride smaller than its page");
-    if (region.page_bytes > kMaxCopyBytes ||
+    if (region.page_bytes > UINT64_MAX - region.base ||
         region.row_stride > (UINT64_MAX - region.base) / region.rows)
       return bad_region(i, "does not fit the address space");
+    if (region.layer >= kMaxLayers)
+      return bad_region(i,
+                        fmt::format("is of layer {}; there may be {}", region.layer, kMaxLayers));
+    if (region.page_bytes > (kMaxCopyBytes - copy_bytes) / layout.rows_per_chunk)
+      return bad_region(i, "makes a copy larger than 16 GiB: use a smaller chunk");
+    copy_bytes += region.page_bytes * layout.rows_per_chunk;
     if (i > 0 && region.layer < layout.regions[i - 1].layer)
       return bad_region(i, "is not in layer order");
     for (size_t j = 0; j < i; ++j) {
@@ -49,10 +56,6 @@ Result<CopyMap> CopyMap::create(const GroupLayout& layout) {
         return bad_region(i, fmt::format("overlaps region {}", j));
     }
   }
-  if (layout.copy_bytes() > kMaxCopyBytes)
-    return Error{
-        Status::Invalid,
-        fmt::format("a copy of {} bytes is too large: use a smaller chunk", layout.copy_bytes())};
   return CopyMap{layout};
 }
 

@@ -23,7 +23,7 @@ struct Piece {
 class CopyMap {
  public:
   // Checks the layout: rows and pages of at least one, strides that hold a page, no two regions
-  // that overlap, no more than kMaxCopyBytes. The error names the region.
+  // that overlap, no more than kMaxLayers and kMaxCopyBytes. The error names the region.
   static Result<CopyMap> create(const GroupLayout& layout);
 
   uint64_t copy_bytes() const noexcept { return copy_bytes_; }
@@ -41,6 +41,7 @@ class CopyMap {
   Layers layers_of(uint64_t begin, uint64_t end) const noexcept;
 
   static constexpr uint64_t kMaxCopyBytes = uint64_t{1} << 34;
+  static constexpr uint32_t kMaxLayers = 1 << 16;
 
  private:
   explicit CopyMap(const GroupLayout& layout);
