@@ -160,6 +160,7 @@ void CopyTable::remove(const CopyRow& leaf) {
     children = query.integer(0);
     stamp = query.integer(1);
   }
+  if (children < 1) return db_.note(SQLITE_CORRUPT);  // it did not know of this one
   set_tree_.bind(children - 1, stamp_on_child_evicted(stamp, leaf.stamp), leaf.parent).run();
 }
 
