@@ -118,8 +118,10 @@ bool Keeper::keep_room() {
   if (free >= target() || evicted_all_) return false;
   flush_stamps();
   uint32_t removed = 0;
-  // A little more than the target, or every save would evict one copy.
-  const Status status = index_.evict(target() + target() / 4, kBatch, removed);
+  // A little more than the target, or every save would evict one copy; but the last copy stays.
+  const uint64_t total = total_blocks();
+  const uint64_t goal = std::min(target() + target() / 4, total - std::min(total, copy_blocks_));
+  const Status status = index_.evict(goal, kBatch, removed);
   evicted_all_ = status != Status::Ok || removed == 0;
   return !evicted_all_;
 }

@@ -136,26 +136,29 @@ std::vector<Reservation> StoreCore::reserve(NamespaceId ns, std::span<const Wish
   if (!works() || ns <= 0) return answers;
   Index& index = *parts_.index;
   const WriteLimit limit{day_of(now_ms()), write_limit_};
-  if (!wishes.empty()) keeper_->note_copy(div_up(wishes.front().length, block_size()));
-  index.reserve(ns, parts_.process, wishes, limit, answers);
-
-  // Those that found no room: make some and ask once more; but nothing is evicted for a copy that
-  // is larger than the store.
-  std::vector<Wish> again;
+  // A copy of more than half the store would drive out everything, itself included.
+  const uint64_t most = usable_blocks() / 2;
+  const auto blocks_at = [&](size_t i) { return div_up(wishes[i].length, block_size()); };
   std::vector<size_t> places;
+  for (size_t i = 0; i < wishes.size(); ++i)
+    if (blocks_at(i) <= most) places.push_back(i);
+  const auto ask = [&] {
+    std::vector<Wish> asked;
+    std::vector<Reservation> part;
+    for (const size_t i : places) asked.push_back(wishes[i]);
+    index.reserve(ns, parts_.process, asked, limit, part);
+    for (size_t i = 0; i < part.size(); ++i) answers[places[i]] = std::move(part[i]);
+  };
+  if (!places.empty()) keeper_->note_copy(blocks_at(places.front()));
+  if (!places.empty()) ask();
+
+  // Those that found no room: make some and ask once more.
+  std::erase_if(places, [&](size_t i) { return answers[i].status != Status::NoSpace; });
   uint64_t missing = 0;
-  for (size_t i = 0; i < wishes.size(); ++i) {
-    const uint64_t blocks = div_up(wishes[i].length, block_size());
-    if (answers[i].status != Status::NoSpace || blocks > usable_blocks() / 2) continue;
-    again.push_back(wishes[i]);
-    places.push_back(i);
-    missing += blocks;
-  }
-  if (!again.empty() && !index.is_corrupt()) {
-    keeper_->make_room(std::min(missing, usable_blocks() / 2));
-    std::vector<Reservation> second;
-    index.reserve(ns, parts_.process, again, limit, second);
-    for (size_t i = 0; i < second.size(); ++i) answers[places[i]] = std::move(second[i]);
+  for (const size_t i : places) missing += blocks_at(i);
+  if (!places.empty() && !index.is_corrupt()) {
+    keeper_->make_room(std::min(missing, most));
+    ask();
   }
   for (Reservation& answer : answers) {
     if (has_memory(answer.extents)) continue;

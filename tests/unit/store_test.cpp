@@ -162,6 +162,29 @@ TEST(Store, ACopyLargerThanTheStoreEvictsNothing) {
   EXPECT_EQ(answers[1].status, Status::Invalid);
 }
 
+// It would fit, but then the room that is kept free ahead of need would take it and all others
+// away.
+TEST(Store, ACopyLargerThanHalfTheStoreIsNotTaken) {
+  TempDir directory;
+  StoreRig rig{options_for(directory.path(), 32 * kMib)};
+  ASSERT_EQ(rig.save(1, 0, 150), Status::Ok);
+  EXPECT_EQ(rig.save(2, 0, 250), Status::NoSpace);
+  EXPECT_EQ(rig.save(3, 0, 150), Status::Ok);
+  EXPECT_TRUE(rig.has(3));
+  EXPECT_EQ(rig.metric("rejected_no_space"), 1);
+}
+
+TEST(Store, ACopyOfAlmostHalfTheStoreStays) {
+  TempDir directory;
+  StoreRig rig{options_for(directory.path(), 32 * kMib)};
+  ASSERT_EQ(rig.save(1, 0, 30), Status::Ok);
+  ASSERT_EQ(rig.save(2, 0, 200), Status::Ok);
+  EXPECT_TRUE(eventually([&] { return rig.metric("evictions") == 1; }));  // ahead of need
+  ASSERT_EQ(rig.save(3, 0, 200), Status::Ok);
+  EXPECT_TRUE(eventually([&] { return rig.metric("evictions") == 2; }));
+  EXPECT_TRUE(rig.has(3));
+}
+
 TEST(Store, AHitKeepsACopy) {
   TempDir directory;
   StoreRig rig{options_for(directory.path(), 16 * kMib)};
