@@ -148,6 +148,7 @@ class Index {
   void give(const Extent& extent);
   void remove(const CopyRow& leaf);
   void prune_namespaces(Stamp now);
+  size_t room_for_description();
   Status checkpoint_locked(bool truncate);
 
   std::unique_ptr<Database> db_;

@@ -9,6 +9,7 @@ namespace penstock {
 namespace {
 
 constexpr size_t kMaxDescription = 64 * 1024;
+constexpr int64_t kAllDescriptions = 256 * 1024;  // of all namespaces; they must not fill the index
 constexpr uint64_t kMaxBlocksOfCopy = 64 * 1024;
 constexpr size_t kMaxDepth = 1 << 20;  // of a tree; only a cycle made by damage is deeper
 
@@ -104,14 +105,21 @@ Result<NamespaceId> Index::open_namespace(const NamespaceSpec& spec, Stamp now) 
       if (id != 0) return;
       prune_namespaces(now);
       add_namespace_
-          .bind(spec.digest.bytes, std::string_view{spec.description}.substr(0, kMaxDescription),
-                now)
+          .bind(spec.digest.bytes,
+                std::string_view{spec.description}.substr(0, room_for_description()), now)
           .run();
       id = sqlite3_last_insert_rowid(db_->handle());
     });
   }
   if (status != Status::Ok) return Error{status, "cannot open a namespace: " + last_error_};
   return id;
+}
+
+// Beyond what they may take together, descriptions, which are for people only, are left out.
+size_t Index::room_for_description() {
+  const int64_t taken =
+      db_->integer("SELECT ifnull(sum(length(CAST(description AS BLOB))), 0) FROM namespace");
+  return taken < kAllDescriptions ? kMaxDescription : 0;
 }
 
 // A model's every new version makes a namespace; those that have been empty for a day go.

@@ -324,6 +324,21 @@ TEST(Index, NamespacesAreInterned) {
   EXPECT_EQ(rig.index->lookup(*second, chain, needs), 0u);
 }
 
+TEST(Index, DescriptionsCannotFillIt) {
+  IndexRig rig{{10}};
+  NamespaceSpec spec;
+  spec.description = std::string(50'000, 'x');
+  for (uint8_t i = 0; i < 200; ++i) {
+    spec.digest.bytes[1] = i;
+    ASSERT_TRUE(rig.index->open_namespace(spec, 1));
+  }
+  EXPECT_LT(rig.index->file_bytes(), 500'000u);
+  const auto all = rig.index->namespaces();
+  ASSERT_EQ(all.size(), 201u);
+  EXPECT_EQ(all[1].description, spec.description);
+  EXPECT_EQ(all.back().description, "");
+}
+
 // longest_prefix against its definition, over arbitrary presence.
 TEST(PrefixSearch, IsTheLongestEndThatEveryGroupAllows) {
   const bool good = rc::check([] {
