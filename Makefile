@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help deps engine build demo test test-cpp test-sanitizers test-python test-vllm test-gpu bench-gpu bench-vllm lint format bench clean
+.PHONY: help deps engine build demo test test-cpp test-sanitizers test-python test-vllm test-gpu bench-gpu bench-vllm fuzz lint format bench clean
 
 VENV := build/venv/bin
 CMAKE = $(VENV)/cmake
@@ -12,6 +12,7 @@ CMAKE_FLAGS ?=
 NVCC = $(if $(shell command -v nvcc),,$(patsubst %,-DCMAKE_CUDA_COMPILER=%,$(wildcard $(CURDIR)/build/venv/lib/python3*/site-packages/nvidia/cu13/bin/nvcc)))
 RESULTS := $(CURDIR)/build/test-results
 GPU_PYTHON ?= $(VENV)/python
+FUZZ_SECONDS ?= 60
 export PATH := /usr/bin:$(PATH)
 
 help:    ## show this list
@@ -77,6 +78,20 @@ bench-gpu: build  ## the link, the drive and compute beside them, as JSON in bui
 bench-vllm: build  ## a real vLLM's time to the first token beside its rivals; SYSTEMS="none ..." chooses
 	PYTHONPATH=build/python $(GPU_PYTHON) bench/vllm_gpu.py $(if $(SYSTEMS),--only $(SYSTEMS)) --dir build \
 	  --json build/bench-vllm.json
+
+fuzz:    ## libFuzzer over everything that decodes, FUZZ_SECONDS each; corpus and finds in build/fuzz
+	@scripts/install-deps.sh --fuzz
+	@$(CMAKE) -S . -B build/fuzz -G Ninja -DCMAKE_CXX_COMPILER=clang++-14 -DPENSTOCK_FUZZ=ON \
+	  -DPENSTOCK_SANITIZE=address,undefined,fuzzer-no-link -DPENSTOCK_CLI=OFF -DPENSTOCK_BENCH=OFF \
+	  -DPENSTOCK_CUDA=OFF $(CMAKE_FLAGS) >build/cmake.log || (cat build/cmake.log; exit 1)
+	@ninja -C build/fuzz -j$(JOBS) --quiet
+	@cd build/fuzz; for program in tests/fuzz_*; do \
+	  name=$${program#tests/}; mkdir -p corpus/$$name; \
+	  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $$program corpus/$$name -artifact_prefix=$$name- \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=30 -rss_limit_mb=4096 >$$name.log 2>&1 || \
+	    { tail -40 $$name.log; exit 1; }; \
+	  echo "$$name: $$(tail -1 $$name.log), $$(ls corpus/$$name | wc -l) inputs kept"; \
+	done
 
 lint: deps  ## formatting and static checks
 	@git ls-files '*.cpp' '*.hpp' | xargs clang-format-14 --dry-run --Werror

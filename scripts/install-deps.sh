@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Installs what a build needs: distribution packages (with apt, when something is missing) and a
-# virtual environment in build/venv. `--engine` adds vLLM's CPU build, which the connector is tested on.
+# virtual environment in build/venv. `--engine` adds vLLM's CPU build, which the connector is tested on;
+# `--fuzz` adds clang, which has libFuzzer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(g++ make ninja-build pkg-config clang-format-14 fio btrfs-progs
   liburing-dev libsqlite3-dev libyaml-cpp-dev libspdlog-dev libfmt-dev libcli11-dev libxxhash-dev
   libssl-dev nlohmann-json3-dev libgtest-dev librapidcheck-dev libbenchmark-dev)
+if [[ ${1:-} == --fuzz ]]; then packages+=(clang-14 libclang-rt-14-dev); fi
 missing=()
 for package in "${packages[@]}"; do
   dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
