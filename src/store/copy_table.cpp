@@ -165,13 +165,22 @@ void CopyTable::remove(const CopyRow& leaf) {
 }
 
 void CopyTable::stamp(int64_t id, Stamp now) {
+  restamp(id, [now](Stamp current) { return stamp_on_hit(current, now); });
+}
+
+void CopyTable::settle(int64_t id, Stamp now) {
+  restamp(id, [now](Stamp current) { return stamp_on_settled(current, now); });
+}
+
+template <typename Change>
+void CopyTable::restamp(int64_t id, Change&& change) {
   Stamp current = 0;
   {
     Query query = tree_.bind(id);
     if (!query.row()) return;  // evicted meanwhile
     current = query.integer(1);
   }
-  const Stamp next = stamp_on_hit(current, now);
+  const Stamp next = change(current);
   if (next != current) set_stamp_.bind(next, id).run();
 }
 

@@ -50,6 +50,7 @@ class CopyTable {
   bool insert(NamespaceId name_space, const CopyInsert& copy, int64_t parent, Stamp stamp);
   void remove(const CopyRow& leaf);  // hands its stamp to its parent
   void stamp(int64_t id, Stamp now);
+  void settle(int64_t id, Stamp now);
   void bury(int64_t id);
 
   int64_t oldest_leaf() noexcept;            // 0: the table is empty
@@ -57,6 +58,9 @@ class CopyTable {
   int64_t first_buried() noexcept;           // 0: none
 
  private:
+  template <typename Change>
+  void restamp(int64_t id, Change&& change);
+
   Database& db_;
   const HeadRows& head_;
   Statement id_of_, find_, row_, rows_after_, last_id_, insert_, delete_, add_child_, tree_,

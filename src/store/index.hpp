@@ -8,6 +8,7 @@
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -45,6 +46,12 @@ struct IndexCounters {
   uint64_t rejected_wal_full = 0, evictions = 0, corrupt_copies = 0, errors = 0, checkpoints = 0;
 };
 
+// What eviction leaves.
+struct Spared {
+  std::span<const int64_t> ids;
+  Stamp now = std::numeric_limits<Stamp>::min();  // what is held at this time; the default: nothing
+};
+
 // A namespace and what lies in it, for people.
 struct NamespaceInfo {
   NamespaceId id = 0;
@@ -79,6 +86,7 @@ class Index {
   std::vector<CopyRow> rows_after(int64_t id, uint32_t limit);
   // Single blocks of about as many copies, from a place that `random` chooses; at most `limit`.
   std::vector<Extent> sample(uint32_t limit, uint64_t random);
+  std::vector<int64_t> ids_of_parents(NamespaceId ns, std::span<const Wish> wishes);
   Status refresh();  // meta() and pools() are as of the last transaction, or of this
   const MetaRow& meta() const noexcept { return head_.meta; }
   const std::vector<PoolRow>& pools() const noexcept { return head_.pools; }
@@ -93,14 +101,17 @@ class Index {
   // it; which pool comes first rotates.
   Status reserve(NamespaceId ns, uint32_t process, std::span<const Wish> wishes, WriteLimit limit,
                  std::vector<Reservation>& reservations);
-  // Answers one Status a copy; if it is not Ok, its blocks have been given back.
+  // Answers one Status a copy; if it is not Ok, its blocks have been given back (but for
+  // CopyInsert::keeps_blocks).
   Status commit(NamespaceId ns, uint32_t process, std::span<const CopyInsert> copies, Stamp now,
                 std::vector<Status>& statuses);
   Status release(uint32_t process, std::span<const Extent> extents);
   Status reclaim(const std::function<bool(uint32_t process)>& is_dead);
   Status stamp(std::span<const int64_t> ids, Stamp now);
-  // Removes the oldest leaves, at most `limit`, until `goal` blocks are free in usable pools.
-  Status evict(uint64_t goal, uint32_t limit, uint32_t& removed);
+  Status settle(std::span<const int64_t> ids, Stamp now);
+  // Removes the oldest leaves, at most `limit`, until `goal` blocks are free in usable pools or the
+  // oldest is spared: all others are worth more then.
+  Status evict(uint64_t goal, uint32_t limit, uint32_t& removed, const Spared& spared = {});
   // Hides copies at once; sweep() then removes them with their descendants, bottom up, at most
   // `limit` a call; `removed` 0: nothing is left to do.
   Status bury(std::span<const int64_t> ids);

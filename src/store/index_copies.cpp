@@ -92,6 +92,19 @@ std::vector<Extent> Index::sample(uint32_t limit, uint64_t random) {
   return blocks;
 }
 
+std::vector<int64_t> Index::ids_of_parents(NamespaceId ns, std::span<const Wish> wishes) {
+  std::vector<int64_t> ids;
+  const Status status = read([&] {
+    for (const Wish& wish : wishes) {
+      if (!wish.parent) continue;
+      const int64_t id = copies_.id_of(ns, {*wish.parent, wish.name.group, wish.name.shard});
+      if (id != 0) ids.push_back(id);
+    }
+  });
+  if (status != Status::Ok) ids.clear();
+  return ids;
+}
+
 Result<NamespaceId> Index::open_namespace(const NamespaceSpec& spec, Stamp now) {
   NamespaceId id = 0;
   const auto look = [&] {
@@ -168,6 +181,11 @@ Status Index::reserve(NamespaceId ns, uint32_t process, std::span<const Wish> wi
       } else if (copies_.id_of(ns, wishes[i].name) != 0) {
         answer.status = Status::Present;
         ++counters_.rejected_present;
+      } else if (const auto& parent = wishes[i].parent;
+                 parent && !parent->is_root() &&
+                 copies_.id_of(ns, {*parent, wishes[i].name.group, wishes[i].name.shard}) == 0) {
+        answer.status = Status::NotFound;
+        ++counters_.rejected_parent;
       } else if (limit.bytes_per_day != 0 && head_.meta.written + bytes > limit.bytes_per_day) {
         answer.status = Status::Rejected;
         ++counters_.rejected_write_limit;
@@ -211,14 +229,17 @@ Status Index::commit_one(NamespaceId ns, uint32_t process, const CopyInsert& cop
     if (parent == 0) status = Status::NotFound;
     if (parent == 0) ++counters_.rejected_parent;
   }
-  if (status == Status::Ok && !copies_.insert(ns, copy, parent, stamp_on_insert(now))) {
+  if (status == Status::Ok && !copies_.insert(ns, copy, parent, stamp_on_insert(now, copy.held))) {
     status = Status::Present;
     ++counters_.rejected_present;
   }
-  if (status == Status::Ok)
-    ++head_.meta.copies;
-  else
-    for (const Extent& extent : claimed) give(extent);
+  if (status == Status::Ok) ++head_.meta.copies;
+  for (const Extent& extent : claimed) {
+    if (status == Status::NotFound && copy.keeps_blocks)
+      reservations_.insert(extent, process);
+    else if (status != Status::Ok)
+      give(extent);
+  }
   return status;
 }
 
@@ -266,14 +287,21 @@ void Index::remove(const CopyRow& leaf) {
   --head_.meta.copies;
 }
 
-Status Index::evict(uint64_t goal, uint32_t limit, uint32_t& removed) {
+Status Index::settle(std::span<const int64_t> ids, Stamp now) {
+  return write([&] {
+    for (const int64_t id : ids) copies_.settle(id, now);
+  });
+}
+
+Status Index::evict(uint64_t goal, uint32_t limit, uint32_t& removed, const Spared& spared) {
   const Status status = write_to_free([&] {
     removed = 0;
     while (removed < limit && usable_free() < goal) {
       const int64_t id = copies_.oldest_leaf();
-      if (id == 0) break;
+      if (id == 0 || std::find(spared.ids.begin(), spared.ids.end(), id) != spared.ids.end()) break;
       const auto row = copies_.row(id);
       if (!row) return db_->note(SQLITE_CORRUPT);
+      if (is_held(row->stamp, spared.now)) break;
       remove(*row);
       if (db_->error()) return;
       ++removed;

@@ -4,6 +4,7 @@
 
 #include "base/log.hpp"
 #include "store/clock.hpp"
+#include "store/memory_directory.hpp"
 #include "store/store_files.hpp"
 
 namespace penstock {
@@ -16,9 +17,8 @@ constexpr uint32_t kBatch = 64;    // copies removed in one transaction
 constexpr size_t kMaxHits = 4096;  // stamps that wait
 constexpr uint64_t kIndexFullPercent = 95;
 // Memory is zeroed when it is allocated, some GB a second: a little at a time, so that lookups get
-// their turn, and well ahead of need, so that a burst of saves does not wait for it.
-constexpr uint64_t kMappedStep = 32 * 1024 * 1024;
-constexpr uint64_t kMappedAhead = 1024 * 1024 * 1024;
+// their turn.
+constexpr uint64_t kMappedStep = 8 * 1024 * 1024;
 
 }  // namespace
 
@@ -38,8 +38,9 @@ uint64_t Keeper::target() const noexcept {
   return free_target(parts_.plan.blocks, copy_blocks_);
 }
 
+// Memory is taken as soon as there is time: saves come faster than it can be zeroed and pinned.
 uint64_t Keeper::growth_target() const noexcept {
-  return parts_.mapped ? std::max(target(), kMappedAhead / parts_.block_size) : target();
+  return parts_.mapped ? parts_.plan.blocks : target();
 }
 
 uint64_t Keeper::total_blocks() const noexcept {
@@ -66,7 +67,9 @@ void Keeper::tick() {
     index_.reclaim([&](uint32_t process) { return !parts_.lock->is_alive(process); });
   }
   index_.refresh();  // what other processes did
-  if (auto plan = plan_now(index_, parts_.directories.front())) parts_.plan = *plan;
+  // A mapping has the size that it was given when it was made.
+  if (auto plan = plan_now(index_, parts_.directories.front()); plan && !parts_.mapped)
+    parts_.plan = *plan;
   // Idle since the last tick: the log is copied and emptied while nobody waits.
   const uint64_t wal = index_.wal_bytes();
   if (wal != 0 && wal == writes_seen_) index_.checkpoint(true);
@@ -83,11 +86,19 @@ void Keeper::note_hit(int64_t id) {
   if (hits_.size() >= kMaxHits) flush_stamps();
 }
 
+void Keeper::note_settled(std::span<const int64_t> ids) {
+  settled_.insert(settled_.end(), ids.begin(), ids.end());
+  if (settled_.size() >= kMaxHits) flush_stamps();
+}
+
 void Keeper::flush_stamps() {
-  if (hits_.empty()) return;
-  const std::vector<int64_t> ids{hits_.begin(), hits_.end()};
-  index_.stamp(ids, now_ms());  // if it fails these hits are forgotten: age is all they change
-  hits_.clear();
+  if (!hits_.empty()) {
+    const std::vector<int64_t> ids{hits_.begin(), hits_.end()};
+    index_.stamp(ids, now_ms());  // if it fails these hits are forgotten: age is all they change
+    hits_.clear();
+  }
+  if (!settled_.empty()) index_.settle(settled_, now_ms());  // then they are held for a minute
+  settled_.clear();
 }
 
 void Keeper::release_later(std::vector<Extent> extents) {
@@ -99,7 +110,7 @@ void Keeper::release_pending() {
     releases_.clear();
 }
 
-bool Keeper::make_room(uint64_t blocks) {
+bool Keeper::make_room(uint64_t blocks, std::span<const int64_t> keep) {
   release_pending();
   if (index_.usable_free() < blocks)
     index_.reclaim([&](uint32_t process) { return !parts_.lock->is_alive(process); });
@@ -107,7 +118,7 @@ bool Keeper::make_room(uint64_t blocks) {
   }
   if (index_.usable_free() < blocks) flush_stamps();  // a victim must not have been used just now
   for (uint32_t removed = 1; removed > 0 && index_.usable_free() < blocks;)
-    if (index_.evict(blocks, kBatch, removed) != Status::Ok) break;
+    if (index_.evict(blocks, kBatch, removed, {keep, now_ms()}) != Status::Ok) break;
   return index_.usable_free() >= blocks;
 }
 
@@ -121,7 +132,7 @@ bool Keeper::keep_room() {
   // A little more than the target, or every save would evict one copy; but the last copy stays.
   const uint64_t total = total_blocks();
   const uint64_t goal = std::min(target() + target() / 4, total - std::min(total, copy_blocks_));
-  const Status status = index_.evict(goal, kBatch, removed);
+  const Status status = index_.evict(goal, kBatch, removed, {{}, now_ms()});
   evicted_all_ = status != Status::Ok || removed == 0;
   return !evicted_all_;
 }
@@ -184,7 +195,8 @@ uint64_t Keeper::room_of_index() const noexcept {
 uint64_t Keeper::allocate(Pool& pool, const PoolRow& row, uint64_t wanted) {
   const uint64_t total = total_blocks();
   if (total >= parts_.plan.blocks) return 0;
-  const uint64_t available = file_system_space(row.directory).available;
+  uint64_t available = file_system_space(row.directory).available;
+  if (parts_.mapped) available = std::min(available, available_memory());
   const uint64_t kept = min_free_bytes_ + (row.id == 0 ? room_of_index() : 0);
   const uint64_t spare = available > kept ? available - kept : 0;
   const uint64_t count = std::min({wanted, parts_.plan.blocks - total, spare / parts_.block_size});

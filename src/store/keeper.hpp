@@ -7,6 +7,7 @@
 #pragma once
 
 #include <chrono>
+#include <span>
 #include <unordered_set>
 #include <vector>
 
@@ -23,8 +24,9 @@ class Keeper {
  public:
   Keeper(StoreParts& parts, uint64_t min_free_bytes);
 
-  // Now, for a save that found no room. True: `blocks` are free.
-  bool make_room(uint64_t blocks);
+  // Now, for a save that found no room; `keep` are copies that are not evicted for it. True:
+  // `blocks` are free.
+  bool make_room(uint64_t blocks, std::span<const int64_t> keep);
   // One piece of upkeep; how long the next can wait.
   std::chrono::milliseconds step();
   // At the end: what is pending.
@@ -32,6 +34,7 @@ class Keeper {
 
   bool is_low() const noexcept { return index_.usable_free() < target(); }
   void note_hit(int64_t id);
+  void note_settled(std::span<const int64_t> ids);  // their copies need not be held any more
   void note_copy(uint64_t blocks) noexcept { copy_blocks_ = blocks; }
   void release_later(std::vector<Extent> extents);  // blocks whose release has to be tried again
   void sweep_soon() noexcept { sweeping_ = true; }
@@ -66,6 +69,7 @@ class Keeper {
   KeeperCounters counters_;
   uint64_t copy_blocks_ = 1;  // of the usual copy: the last one that was asked for
   std::unordered_set<int64_t> hits_;
+  std::vector<int64_t> settled_;
   std::vector<Extent> releases_;
   std::vector<Clock::time_point> no_growth_until_;  // by pool
   Clock::time_point tick_due_{};

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <system_error>
@@ -49,7 +50,28 @@ uint64_t memory_limit() {
   return UINT64_MAX;
 }
 
+// The number behind `key` at the beginning of a line; `otherwise` if it is not there.
+uint64_t number_in(const char* path, const std::string& key, uint64_t otherwise) {
+  std::ifstream file{path};
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with(key)) return std::strtoull(line.c_str() + key.size(), nullptr, 10);
+  return otherwise;
+}
+
 }  // namespace
+
+uint64_t available_memory() {
+  constexpr uint64_t kKib = 1024;
+  uint64_t bytes = number_in("/proc/meminfo", "MemAvailable:", UINT64_MAX / kKib) * kKib;
+  uint64_t used = 0;
+  const uint64_t limit = memory_limit();
+  if (std::ifstream file{"/sys/fs/cgroup/memory.current"}; limit != UINT64_MAX && file >> used) {
+    // Files that nobody used lately go when memory is wanted.
+    used -= std::min(used, number_in("/sys/fs/cgroup/memory.stat", "inactive_file ", 0));
+    bytes = std::min(bytes, limit - std::min(limit, used));
+  }
+  return bytes;
+}
 
 std::string default_memory_directory(std::span<const std::string> cache_dirs) {
   std::string first;

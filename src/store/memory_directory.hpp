@@ -13,6 +13,9 @@ namespace penstock {
 // share its copies in memory too.
 std::string default_memory_directory(std::span<const std::string> cache_dirs);
 
+// Memory that may still be taken without this machine, or this container, running out of it.
+uint64_t available_memory();
+
 struct MemorySize {
   uint64_t max_bytes = 0;
   uint64_t min_free_bytes = 0;  // others keep things there too, and a full one ends processes

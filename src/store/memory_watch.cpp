@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace penstock {
 
@@ -12,25 +13,38 @@ MemoryWatch::MemoryWatch(std::vector<std::span<std::byte>> pools, uint64_t block
 }
 
 MemoryWatch::~MemoryWatch() {
+  unlisten();
+}
+
+void MemoryWatch::unlisten() {
   {
     std::scoped_lock lock{mutex_};
+    if (!listening_) return;
     stopping_ = true;
   }
   changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
-  if (!listener_.gone) return;
-  for (const PoolState& pool : pools_) {
+  thread_.join();
+  // Nothing may use a range from here on, though it is not let go of yet.
+  std::vector<std::vector<Range>> told;
+  {
+    std::scoped_lock lock{mutex_};
+    for (PoolState& pool : pools_) told.push_back(std::exchange(pool.ranges, {}));
+  }
+  for (size_t i = 0; i < told.size() && listener_.gone; ++i) {
     uint64_t first = 0;
-    for (const Range& range : pool.ranges) {
-      if (range.taken) listener_.gone(bytes_of(pool, first, range.end));
+    for (const Range& range : told[i]) {
+      if (range.taken) listener_.gone(bytes_of(pools_[i], first, range.end));
       first = range.end;
     }
   }
+  std::scoped_lock lock{mutex_};
+  listener_ = {};
+  stopping_ = listening_ = false;
 }
 
 bool MemoryWatch::listen(MemoryListener listener) {
   std::scoped_lock lock{mutex_};
-  if (listening_ || stopping_) return false;
+  if (listening_) return false;
   listening_ = true;
   listener_ = std::move(listener);
   // Signals are for the threads of the engine that we live in.

@@ -16,12 +16,12 @@
 
 namespace penstock {
 
-// Its functions may be called for as long as the store lives, after whoever gave them has gone.
 struct MemoryListener {
   // Blocks that may be touched from now on. False: they are of no use to the listener (it could not
   // pin them, say).
   std::function<bool(std::span<std::byte>)> grown;
-  // Before the memory is unmapped: each range for which `grown` said true. May be empty.
+  // Before the memory is unmapped or unlisten() returns: each range for which `grown` said true.
+  // May be empty.
   std::function<void(std::span<std::byte>)> gone;
 };
 
@@ -30,12 +30,15 @@ class MemoryWatch {
   static constexpr uint64_t kMaxRange = 256 * 1024 * 1024;  // bytes told at a time
 
   MemoryWatch(std::vector<std::span<std::byte>> pools, uint64_t block_size);
-  ~MemoryWatch();  // waits for a call of the listener that is under way, then says what is gone
+  ~MemoryWatch();  // as unlisten()
   MemoryWatch(const MemoryWatch&) = delete;
   MemoryWatch& operator=(const MemoryWatch&) = delete;
 
   // Any thread. One listener a store: false if there is one already.
   bool listen(MemoryListener listener);
+  // Waits for a call of the listener that is under way, says what is gone, and forgets the
+  // listener. For whoever listens.
+  void unlisten();
   // The first `blocks` blocks of the pool have memory. Never waits for the listener; any thread.
   void allocated(uint32_t pool, uint64_t blocks);
   // The end of the range that `block` lies in; 0 if the listener has not taken it. Any thread.
@@ -62,7 +65,7 @@ class MemoryWatch {
   std::vector<PoolState> pools_;  // guarded by mutex_
   bool stopping_ = false;         // guarded by mutex_
   bool listening_ = false;        // guarded by mutex_
-  MemoryListener listener_;       // set once, before the thread begins
+  MemoryListener listener_;       // set before the thread begins
   std::thread thread_;
 };
 

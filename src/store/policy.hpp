@@ -2,7 +2,9 @@
 //
 // Least recently used: a copy's stamp is the time (ms since 1970) of its last use. Only the deepest
 // chunk of a hit is stamped; an evicted leaf hands its stamp to its parent, which thereby counts as
-// used when its last child was. Pure; any thread. The simulator uses the same functions.
+// used when its last child was. A copy that is on its way to a slower tier is held: its stamp lies
+// in the future, until it is settled or the time comes, so that a process that dies holds nothing
+// for long. Pure; any thread. The simulator uses the same functions.
 #pragma once
 
 #include <algorithm>
@@ -12,8 +14,17 @@ namespace penstock {
 
 using Stamp = int64_t;
 
-constexpr Stamp stamp_on_insert(Stamp now) noexcept {
-  return now;
+inline constexpr Stamp kHold = 60'000;
+
+constexpr Stamp stamp_on_insert(Stamp now, bool held) noexcept {
+  return held ? now + kHold : now;
+}
+constexpr Stamp stamp_on_settled(Stamp current, Stamp now) noexcept {
+  return std::min(current, now);
+}
+// Not further in the future, or a clock that was set back would hold everything.
+constexpr bool is_held(Stamp stamp, Stamp now) noexcept {
+  return stamp > now && stamp <= now + kHold;
 }
 // The clock may have been set back, so a use never makes a copy older.
 constexpr Stamp stamp_on_hit(Stamp current, Stamp now) noexcept {

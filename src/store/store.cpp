@@ -137,6 +137,10 @@ bool Store::listen(MemoryListener listener) {
   return watch != nullptr && watch->listen(std::move(listener));
 }
 
+void Store::unlisten() {
+  if (MemoryWatch* const watch = impl_->shared->core->memory_watch()) watch->unlisten();
+}
+
 uint64_t Store::range_end(uint32_t pool, uint64_t block) const {
   const MemoryWatch* const watch = impl_->shared->core->memory_watch();
   return watch != nullptr ? watch->range_end(pool, block) : 0;
@@ -190,6 +194,10 @@ bool Store::release(std::vector<Extent> extents) {
   return impl_->post(
       [extents = std::move(extents)](StoreCore& core) mutable { core.release(std::move(extents)); },
       true);
+}
+
+bool Store::settle(std::vector<int64_t> ids) {
+  return impl_->post([ids = std::move(ids)](StoreCore& core) { core.settle(ids); });
 }
 
 bool Store::damaged(NamespaceId ns, CopyName name, int64_t record_id, Callback<Status> done) {

@@ -41,6 +41,7 @@ class Store {
   // Tells `listener` what memory the mapped pools have, now and as they grow, on a thread of its
   // own. False: they are not mapped, or somebody listens already.
   bool listen(MemoryListener listener);
+  void unlisten();  // for whoever listens; see MemoryWatch
   // See MemoryWatch::range_end; 0 too if the pools are not mapped.
   uint64_t range_end(uint32_t pool, uint64_t block) const;
 
@@ -63,6 +64,8 @@ class Store {
   bool commit(NamespaceId ns, std::vector<CopyInsert> copies, Callback<std::vector<Status>> done);
   // Gives back reserved blocks that were not committed.
   bool release(std::vector<Extent> extents);
+  // Copies that were published as held, by their records' ids, need not be any more.
+  bool settle(std::vector<int64_t> ids);
   // The bytes of this record did not match. Reads the record again: if it has not changed, the copy
   // and its descendants are deleted and counted, and the answer is Corrupt; else NotFound.
   bool damaged(NamespaceId ns, CopyName name, int64_t record_id, Callback<Status> done);

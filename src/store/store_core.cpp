@@ -157,7 +157,9 @@ std::vector<Reservation> StoreCore::reserve(NamespaceId ns, std::span<const Wish
   uint64_t missing = 0;
   for (const size_t i : places) missing += blocks_at(i);
   if (!places.empty() && !index.is_corrupt()) {
-    keeper_->make_room(std::min(missing, most));
+    std::vector<Wish> asked;
+    for (const size_t i : places) asked.push_back(wishes[i]);
+    keeper_->make_room(std::min(missing, most), index.ids_of_parents(ns, asked));
     ask();
   }
   for (Reservation& answer : answers) {
@@ -196,6 +198,10 @@ void StoreCore::release(std::vector<Extent> extents) {
     keeper_->release_later(std::move(extents));
   check_health();
   publish();
+}
+
+void StoreCore::settle(std::span<const int64_t> ids) {
+  if (works()) keeper_->note_settled(ids);
 }
 
 Status StoreCore::damaged(NamespaceId ns, const CopyName& name, int64_t record_id) {

@@ -31,6 +31,7 @@ class StoreCore {
   std::vector<Reservation> reserve(NamespaceId ns, std::span<const Wish> wishes);
   std::vector<Status> commit(NamespaceId ns, std::span<const CopyInsert> copies);
   void release(std::vector<Extent> extents);
+  void settle(std::span<const int64_t> ids);
   Status damaged(NamespaceId ns, const CopyName& name, int64_t record_id);
   std::chrono::milliseconds upkeep();
   bool needs_room() const noexcept { return keeper_ && keeper_->is_low(); }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,10 +32,15 @@ struct CopyRecord {
 struct Wish {
   CopyName name;
   uint64_t length = 0;  // bytes of the copy
+  // Must be there, or the copy could not be published: else nothing is reserved (NotFound). Left
+  // out where it is about to be published itself.
+  std::optional<Key> parent = std::nullopt;
 };
 
 struct Reservation {
-  Status status = Status::Ok;  // Ok; Present: no need; Rejected: over the write limit; NoSpace
+  // Ok; Present: no need; NotFound: its parent is not there; Rejected: over the write limit;
+  // NoSpace
+  Status status = Status::Ok;
   std::vector<Extent> extents;
 };
 
@@ -44,6 +50,10 @@ struct CopyInsert {
   uint64_t length = 0;
   std::vector<Extent> extents;
   std::vector<uint64_t> checksums;
+  // If its parent is not there (NotFound), the blocks stay reserved, for another use of what is in
+  // them, instead of being given back.
+  bool keeps_blocks = false;
+  bool held = false;  // not evicted before settle(), for a minute at most
 };
 
 }  // namespace penstock
