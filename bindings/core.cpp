@@ -132,6 +132,11 @@ void bind_config(nb::module_& m) {
   const auto gds = [&config](const char* name, auto member) {
     config.def_prop_ro(name, [member](const Config& self) { return self.gds_config.*member; });
   };
+  const auto local = [&config](const char* name, auto member) {
+    config.def_prop_ro(name, [member](const Config& self) { return self.local_config.*member; });
+  };
+  local("local_directory", &LocalConfig::directory);
+  local("local_max_cache_size_gb", &LocalConfig::max_cache_size_gb);
   gds("cache_dir", &GdsConfig::cache_dir);
   gds("block_size", &GdsConfig::block_size);
   gds("max_cache_size_gb", &GdsConfig::max_cache_size_gb);
@@ -152,7 +157,17 @@ void bind_results(nb::module_& m) {
             return self.wait(std::chrono::microseconds{timeout_us});
           },
           "timeout_us"_a, nb::call_guard<nb::gil_scoped_release>(),
-          "Chunks, from the first on, that can be loaded; None while it is not known.");
+          "Chunks, from the first on, that can be loaded; None while it is not known.")
+      .def(
+          "runs",
+          [](const Lookup& self) {
+            nb::list list;
+            for (const TierRun& run : self.runs())
+              list.append(nb::make_tuple(run.tier == Tier::Local ? "local" : "gds", run.chunks));
+            return list;
+          },
+          "(tier, chunks) from fast to slow: where a prefix ends that lies in it and faster ones. "
+          "Before wait() has an answer: what is known by now.");
   nb::class_<JobResult>(m, "JobResult", "What came of a job.")
       .def_ro("id", &JobResult::id)
       .def_prop_ro(

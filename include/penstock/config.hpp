@@ -36,9 +36,15 @@ struct GdsConfig {
   double max_load_gb_in_flight = 4;  // loads beyond this wait their turn
 };
 
+struct LocalConfig {
+  std::string directory;         // on a tmpfs; empty: one on /dev/shm, named after cache_dir
+  double max_cache_size_gb = 0;  // 0: a quarter of that file system
+};
+
 struct Config {
-  std::vector<std::string> backend = {"gds"};  // from fast to slow; only gds is built yet
+  std::vector<std::string> backend = {"gds"};  // gds, local, or both from fast to slow
   GdsConfig gds_config;
+  LocalConfig local_config;
   uint32_t chunk_size = 256;  // tokens
   bool enable_layerwise = true;
   bool use_async = true;

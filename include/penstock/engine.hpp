@@ -11,6 +11,7 @@
 // store or of a drive is fatal: it becomes a miss (load) or a dropped chunk (save), and a counter.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -42,6 +43,21 @@ struct GroupNeed {
   uint32_t window_chunks = 0;  // 0: every chunk (full attention); n: the last n chunks only
 };
 
+// Where copies lie, from fast to slow.
+enum class Tier : uint8_t {
+  Local,  // host memory, shared by the processes of a node
+  Gds,    // drives
+};
+inline constexpr size_t kTiers = 2;
+inline constexpr std::array<Tier, kTiers> kAllTiers{Tier::Local, Tier::Gds};
+
+// Chunks, from the first on, that can be loaded from `tier` and faster ones.
+struct TierRun {
+  Tier tier = Tier::Gds;
+  uint32_t chunks = 0;
+  friend bool operator==(const TierRun&, const TierRun&) = default;
+};
+
 // A lookup that is under way. One thread.
 class Lookup {
  public:
@@ -50,6 +66,9 @@ class Lookup {
   // Waits up to `timeout` for the answer: how many chunks, from the first on, can be loaded.
   // nullopt: not known yet. A failed store answers 0.
   std::optional<uint32_t> wait(std::chrono::microseconds timeout);
+  // Where they lie, from fast to slow; each run ends behind the one before it, and the last where
+  // wait() says. Before wait() has an answer: as the tiers say that have answered by now.
+  std::vector<TierRun> runs() const;
 
  private:
   std::shared_ptr<State> state_;

@@ -22,8 +22,9 @@ chunk_size: 256
 
 - The keys of `gds_config` may also stand at the top level (`cache_dir: ...`).
 - Every key can be set by a variable of the environment, which wins over the file:
-  `PENSTOCK_CACHE_DIR`, `PENSTOCK_MAX_CACHE_SIZE_GB`, `PENSTOCK_CHUNK_SIZE`, ... Lists are split at
-  commas. An empty variable counts as not set.
+  `PENSTOCK_CACHE_DIR`, `PENSTOCK_MAX_CACHE_SIZE_GB`, `PENSTOCK_CHUNK_SIZE`, ...; those of
+  `local_config` begin with `PENSTOCK_LOCAL_`. Lists are split at commas. An empty variable counts as
+  not set.
 - An unknown key is refused by name, with the nearest known one; a value of a wrong type or out of
   range is refused with the key, the value and what is expected.
 - Sizes in GB are 1e9 bytes.
@@ -47,10 +48,11 @@ void append_key(std::string& text, const ConfigKey& key) {
 
 std::string configuration_document() {
   std::string text{kIntroduction};
-  for (const bool in_gds_config : {false, true}) {
-    text += in_gds_config ? "\n## In `gds_config`\n" : "\n## At the top level\n";
+  for (const Section section : kSections) {
+    text += section == Section::Top ? "\n## At the top level\n"
+                                    : fmt::format("\n## In `{}`\n", name_of(section));
     for (const ConfigKey& key : config_keys())
-      if (key.in_gds_config == in_gds_config) append_key(text, key);
+      if (key.section == section) append_key(text, key);
   }
   return text;
 }

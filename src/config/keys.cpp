@@ -17,8 +17,10 @@ template <auto Member>
 auto& field(Config& config) {
   if constexpr (std::is_invocable_v<decltype(Member), Config&>) {
     return config.*Member;
-  } else {
+  } else if constexpr (std::is_invocable_v<decltype(Member), GdsConfig&>) {
     return config.gds_config.*Member;
+  } else {
+    return config.local_config.*Member;
   }
 }
 
@@ -27,20 +29,24 @@ std::vector<ConfigKey> make_keys() {
   constexpr double kMaxSeconds = 3600;
   using C = Config;
   using G = GdsConfig;
+  using L = LocalConfig;
   return {
       {.name = "backend",
        .access = &field<&C::backend>,
-       .help = "Where copies are kept: one tier, or a list from fast to slow.",
-       .choices = {"gds"},
-       .not_built = {{"local", "gds"}, {"remote", "gds"}}},
+       .help = "Where copies are kept: on drives (gds), in host memory that all processes of the "
+               "node share (local), or a list from fast to slow: [local, gds]. With both, saves go "
+               "to memory and from there to the drives, and what is loaded from a drive is kept in "
+               "memory too.",
+       .choices = {"gds", "local"},
+       .not_built = {{"remote", "gds"}}},
       {.name = "cache_dir",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::cache_dir>,
        .help = "Directory of the store, or a list of directories, one a drive; the first holds the "
                "index. Its last part is created if it is missing. On ext4 or xfs; on btrfs a full "
                "file system can end the process. Required."},
       {.name = "enable_gds",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::enable_gds>,
        .help =
            "Use cuFile (GPUDirect Storage) between drive and GPU. true: where a test at start has "
@@ -48,21 +54,21 @@ std::vector<ConfigKey> make_keys() {
            "for tests and comparison; false: never. This build does not use it yet.",
        .choices = {"true", "false", "force"}},
       {.name = "enable_rdma",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::enable_rdma>,
        .help = "Use NIXL between nodes. This build has no remote tier and ignores it."},
       {.name = "remote_nixl_server",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::remote_nixl_server>,
        .help = "host:port of the NIXL server. This build has no remote tier and ignores it."},
       {.name = "max_concurrent_ops",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::max_concurrent_ops>,
        .help = "Jobs of a kind (loads, saves) that share the drives at a time; later ones wait.",
        .min = 1,
        .max = 1024},
       {.name = "block_size",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::block_size>,
        .unit = "bytes",
        .help = "Unit of allocation and of I/O. Fixed when the store is created; an existing store "
@@ -71,52 +77,52 @@ std::vector<ConfigKey> make_keys() {
        .max = kMaxBlock,
        .multiple = kSector},
       {.name = "prefetch_factor",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::prefetch_factor>,
        .help = "Layers that are asked for ahead of the one that is waited for.",
        .max = 1024},
       {.name = "max_cache_size_gb",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::max_cache_size_gb>,
        .unit = "GB of 1e9 bytes",
        .help = "Capacity of all directories together, index included.",
        .min = 0.001,
        .max = kMaxGb},
       {.name = "eviction_policy",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::eviction_policy>,
        .help = "Which copies go first when the store is full.",
        .choices = {"lru"}},
       {.name = "enable_compression",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::enable_compression>,
        .help = "Compress copies on the drive.",
        .not_built = {{"true", "false"}}},
       {.name = "compression_algo",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::compression_algo>,
        .help = "Algorithm of enable_compression.",
        .choices = {"zstd", "lz4"}},
       {.name = "io_engine",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::io_engine>,
        .help = "How files are read and written. auto: io_uring where the kernel allows it, else a "
                "pool of threads.",
        .choices = {"auto", "uring", "posix"}},
       {.name = "io_depth",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::io_depth>,
        .help = "Requests in flight on a drive.",
        .min = 1,
        .max = 4096},
       {.name = "min_free_gb",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::min_free_gb>,
        .unit = "GB of 1e9 bytes",
        .help = "Space that is left free on each file system, whatever max_cache_size_gb says.",
        .max = kMaxGb},
       {.name = "max_write_gb_per_day",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::max_write_gb_per_day>,
        .unit = "GB of 1e9 bytes",
        .help = "Saves above it are dropped and counted, to spare the drive. -1: the file system's "
@@ -124,25 +130,44 @@ std::vector<ConfigKey> make_keys() {
        .min = -1,
        .max = kMaxGb},
       {.name = "load_deadline_s",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::load_deadline_s>,
        .unit = "seconds",
        .help = "A load that takes longer is a miss.",
        .min = 0.001,
        .max = kMaxSeconds},
       {.name = "save_deadline_s",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::save_deadline_s>,
        .unit = "seconds",
        .help = "A save that takes longer is dropped.",
        .min = 0.001,
        .max = kMaxSeconds},
       {.name = "max_load_gb_in_flight",
-       .in_gds_config = true,
+       .section = Section::Gds,
        .access = &field<&G::max_load_gb_in_flight>,
        .unit = "GB of 1e9 bytes",
        .help = "Loads beyond it wait their turn.",
        .min = 0.001,
+       .max = kMaxGb},
+      {.name = "directory",
+       .section = Section::Local,
+       .access = &field<&L::directory>,
+       .help =
+           "Where the copies in host memory lie: a directory on a tmpfs. Processes that name the "
+           "same one share it. They stay there, and take the memory, when all processes have "
+           "ended; remove the directory to give it back. None: a directory on /dev/shm named "
+           "after the user and the first cache_dir."},
+      {.name = "max_cache_size_gb",
+       .section = Section::Local,
+       .access = &field<&L::max_cache_size_gb>,
+       .unit = "GB of 1e9 bytes",
+       .help =
+           "Host memory for copies, index included. 0: a quarter of the file system that the "
+           "directory lies on, or of the container's memory if that is less. A container's "
+           "/dev/shm has 64 MiB unless it is started with --shm-size (docker) or has an emptyDir "
+           "with medium: Memory there (Kubernetes). Another size than before begins with an "
+           "empty store.",
        .max = kMaxGb},
       {.name = "chunk_size",
        .access = &field<&C::chunk_size>,
@@ -204,12 +229,29 @@ std::string expect(const ConfigKey& key) {
 
 }  // namespace
 
+std::string_view name_of(Section section) {
+  switch (section) {
+    case Section::Gds:
+      return "gds_config";
+    case Section::Local:
+      return "local_config";
+    case Section::Top:
+      break;
+  }
+  return "";
+}
+
 std::string ConfigKey::path() const {
-  return fmt::format("{}{}", in_gds_config ? "gds_config." : "", name);
+  const std::string_view in = name_of(section);
+  return fmt::format("{}{}{}", in, in.empty() ? "" : ".", name);
+}
+
+bool ConfigKey::is_called(std::string_view given) const {
+  return given == path() || (section == Section::Gds && given == name);
 }
 
 std::string ConfigKey::variable() const {
-  std::string text = "PENSTOCK_";
+  std::string text = section == Section::Local ? "PENSTOCK_LOCAL_" : "PENSTOCK_";
   std::transform(name.begin(), name.end(), std::back_inserter(text),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   return text;

@@ -26,9 +26,14 @@ struct NotBuilt {
   std::string_view use_instead;
 };
 
+// Where a key stands in the file.
+enum class Section : uint8_t { Top, Gds, Local };
+inline constexpr Section kSections[] = {Section::Top, Section::Gds, Section::Local};
+std::string_view name_of(Section section);  // "", "gds_config", "local_config"
+
 struct ConfigKey {
   std::string_view name = {};
-  bool in_gds_config = false;
+  Section section = Section::Top;
   FieldAccess access = {};
   std::string_view unit = {};  // "bytes", "GB", "seconds", ...; may be empty
   std::string_view help = {};
@@ -38,8 +43,10 @@ struct ConfigKey {
   std::vector<std::string_view> choices = {};  // texts only; empty: free text
   std::vector<NotBuilt> not_built = {};
 
-  std::string path() const;                      // "gds_config.cache_dir"
-  std::string variable() const;                  // "PENSTOCK_CACHE_DIR"
+  std::string path() const;  // "gds_config.cache_dir"
+  // Keys of gds_config may also stand at the top level.
+  bool is_called(std::string_view path) const;
+  std::string variable() const;                  // "PENSTOCK_CACHE_DIR", "PENSTOCK_LOCAL_DIRECTORY"
   std::string expectation() const;               // "a whole number from 1 to 4096"
   std::string show(const Config& config) const;  // the field's value as text
 };

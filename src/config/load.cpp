@@ -76,9 +76,11 @@ Result<void> set(Config& config, const ConfigKey& key, const ConfigEntry& entry,
 
 Result<const ConfigKey*> find_key(const std::string& path) {
   for (const ConfigKey& key : config_keys())
-    if (path == key.path() || path == key.name) return &key;
+    if (key.is_called(path)) return &key;
   if (path == "gds_config")
     return Error{Status::Invalid, "gds_config: expected a section with keys, such as cache_dir"};
+  if (path == "local_config")
+    return Error{Status::Invalid, "local_config: expected a section with keys, such as directory"};
   return Error{Status::Invalid, fmt::format("{}: unknown key; the nearest known key is {}", path,
                                             nearest_key(path).path())};
 }

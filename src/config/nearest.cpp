@@ -27,11 +27,16 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 const ConfigKey& nearest_key(std::string_view path) {
   constexpr size_t kLongest = 256;  // bounds the work that a hostile key can cause
-  std::string_view leaf = path.substr(path.rfind('.') + 1).substr(0, kLongest);
+  const size_t dot = path.rfind('.');
+  const std::string_view leaf = path.substr(dot + 1).substr(0, kLongest);
+  const std::string_view section = path.substr(0, dot == path.npos ? 0 : dot).substr(0, kLongest);
+  // Of two keys with one name the one in the nearest section.
+  const auto distance = [&](const ConfigKey& key) {
+    return std::pair{edit_distance(leaf, key.name), edit_distance(section, name_of(key.section))};
+  };
   const auto keys = config_keys();
-  return *std::min_element(keys.begin(), keys.end(), [leaf](const auto& a, const auto& b) {
-    return edit_distance(leaf, a.name) < edit_distance(leaf, b.name);
-  });
+  return *std::min_element(keys.begin(), keys.end(),
+                           [&](const auto& a, const auto& b) { return distance(a) < distance(b); });
 }
 
 }  // namespace penstock

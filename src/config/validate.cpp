@@ -71,9 +71,10 @@ Result<void> Config::validate() const {
     auto good = std::visit([&](auto find) { return check(key, find(copy)); }, key.access);
     if (!good) return good;
   }
-  if (backend.size() != 1)
+  const std::vector<std::string> both = {"local", "gds"};
+  if (backend.size() != 1 && backend != both)
     return Error{Status::Invalid,
-                 fmt::format("backend: [{}]: several tiers are not built yet; use gds",
+                 fmt::format("backend: [{}] is not accepted; expected gds, local or [local, gds]",
                              fmt::join(backend, ", "))};
   const double writes = gds_config.max_write_gb_per_day;
   if (writes < 0 && writes != -1)
@@ -82,6 +83,8 @@ Result<void> Config::validate() const {
         fmt::format("gds_config.max_write_gb_per_day: {} is not accepted; expected -1 (the "
                     "file system's capacity once a day), 0 (no limit) or more",
                     writes)};
+  const bool on_drives = backend.back() == "gds";
+  if (!on_drives && gds_config.cache_dir.empty()) return {};  // else only a name for the memory
   return check_directories(gds_config.cache_dir);
 }
 

@@ -71,11 +71,16 @@ uint64_t gather(const CopyMap& map, std::span<const int32_t> rows, uint64_t begi
 }
 
 uint64_t scatter(const CopyMap& map, std::span<const int32_t> rows, uint64_t begin,
-                 std::span<const std::byte> block, uint64_t identity) noexcept {
+                 std::span<const std::byte> block, uint64_t identity, bool shared) noexcept {
   PieceCursor cursor{map, rows, begin};
   auto& leaves = leaf_list();
+  alignas(64) std::byte scratch[kLeaf];  // stays in the L1 cache
   for (size_t at = 0; at < block.size(); at += kLeaf) {
-    const auto leaf = block.subspan(at, std::min(kLeaf, block.size() - at));
+    auto leaf = block.subspan(at, std::min(kLeaf, block.size() - at));
+    if (shared) {
+      std::memcpy(scratch, leaf.data(), leaf.size());
+      leaf = {scratch, leaf.size()};
+    }
     leaves.push_back(leaf_hash(leaf));
     cursor.next(leaf.size(), [&](std::byte* page, uint64_t offset, uint64_t size) {
       if (page != nullptr) stream_copy(page, leaf.data() + offset, size);

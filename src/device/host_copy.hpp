@@ -18,7 +18,8 @@ uint64_t gather(const CopyMap& map, std::span<const int32_t> rows, uint64_t begi
 
 // The other way; kNoRow rows are skipped. The pages are written whether or not the checksum that it
 // returns is the right one: the caller reports the copy as failed if it is not.
+// With `shared`, others may change the block meanwhile: what is hashed is what the pages get.
 uint64_t scatter(const CopyMap& map, std::span<const int32_t> rows, uint64_t begin,
-                 std::span<const std::byte> block, uint64_t identity) noexcept;
+                 std::span<const std::byte> block, uint64_t identity, bool shared = false) noexcept;
 
 }  // namespace penstock

@@ -1,5 +1,7 @@
 #include "device/host_device.hpp"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -17,9 +19,10 @@ size_t HostDevice::submit(std::span<PageMove* const> moves) noexcept {
     uint64_t begin = move->begin;
     for (const uint64_t identity : move->identities) {
       const uint64_t size = std::min(move->block_size, move->end - begin);
-      move->checksums.push_back(move->direction == PageMove::Direction::Gather
-                                    ? gather(map, move->rows, begin, {data, size}, identity)
-                                    : scatter(map, move->rows, begin, {data, size}, identity));
+      move->checksums.push_back(
+          move->direction == PageMove::Direction::Gather
+              ? gather(map, move->rows, begin, {data, size}, identity)
+              : scatter(map, move->rows, begin, {data, size}, identity, move->shared));
       data += size;
       begin += size;
     }
@@ -28,6 +31,15 @@ size_t HostDevice::submit(std::span<PageMove* const> moves) noexcept {
     done_.push_back(move);
   }
   return moves.size();
+}
+
+void HostDevice::pin(std::span<std::byte> memory) noexcept {
+#if defined(MADV_POPULATE_WRITE)
+  // Kernels before 5.14 do not know it.
+  (void)::madvise(memory.data(), memory.size(), MADV_POPULATE_WRITE);
+#else
+  (void)memory;
+#endif
 }
 
 size_t HostDevice::poll(std::span<PageMove*> done) noexcept {

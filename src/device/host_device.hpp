@@ -19,6 +19,8 @@ class HostDevice final : public Device {
   std::string_view name() const noexcept override { return "cpu"; }
   std::shared_ptr<DeviceTicket> ticket(Stream) noexcept override { return nullptr; }
   void order_after_gathers(Stream) noexcept override {}
+  // Maps the pages ahead of need, so that no copy stops at each for the kernel.
+  void pin(std::span<std::byte> memory) noexcept override;
 
  private:
   CopyMaps maps_;

@@ -24,8 +24,9 @@ struct PageMove {
 
   // Set by the owner.
   Direction direction = Direction::Scatter;
-  bool on_device = false;               // `data` is memory of the device, not of the host
-  uint32_t group = 0;                   // of the layouts that the device was opened with
+  bool on_device = false;  // `data` is memory of the device, not of the host
+  bool shared = false;     // others may change `data` at any moment: what is hashed must be a copy
+  uint32_t group = 0;      // of the layouts that the device was opened with
   std::span<const int32_t> rows;        // of one chunk; kNoRow reads as zeros and is not written
   uint64_t begin = 0, end = 0;          // bytes of the copy
   uint64_t block_size = 0;              // the run starts at a multiple of it

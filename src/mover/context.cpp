@@ -5,50 +5,86 @@
 
 namespace penstock {
 
-MoverContext::Run MoverContext::run_at(const ChunkWork& chunk, uint32_t first) const {
-  Run run{1, block_begin(first), block_end(chunk, first)};
-  while (first + run.count < chunk.blocks.size()) {
-    const BlockAddress& last = chunk.blocks[first + run.count - 1];
-    const BlockAddress& next = chunk.blocks[first + run.count];
-    const uint64_t end = block_end(chunk, first + run.count);
-    const bool adjacent = next.pool == last.pool && next.block == last.block + 1;
-    if (!adjacent || round_up(end - run.begin, kSector) > transfers.slot_bytes()) break;
+std::shared_ptr<ExtentLease> MoverContext::lease(Tier tier, std::vector<Extent> extents) const {
+  return std::make_shared<ExtentLease>(
+      std::move(extents),
+      [&store = store(tier)](std::vector<Extent> given) { store.release(std::move(given)); });
+}
+
+MoverContext::Run MoverContext::run_at(const CopyWork& copy, uint32_t first) const {
+  const auto follows = [](const std::vector<BlockAddress>& blocks, uint32_t i) {
+    return blocks[i].pool == blocks[i - 1].pool && blocks[i].block == blocks[i - 1].block + 1;
+  };
+  // What a device moves in one piece must lie in one range of pinned memory.
+  const auto one_range = [this](const std::vector<BlockAddress>& blocks, uint32_t i) {
+    const Store& memory = store(Tier::Local);
+    return memory.range_end(blocks[i].pool, blocks[i].block) ==
+           memory.range_end(blocks[i - 1].pool, blocks[i - 1].block);
+  };
+  Run run{1, block_begin(first), block_end(copy, first)};
+  for (uint32_t i = first + 1; i < copy.blocks.size(); ++i) {
+    const uint64_t end = block_end(copy, i);
+    if (!follows(copy.blocks, i) || round_up(end - run.begin, kSector) > transfers.slot_bytes())
+      break;
+    if (!copy.memory.empty() && !(follows(copy.memory, i) && one_range(copy.memory, i))) break;
+    if (copy.tier == Tier::Local && !one_range(copy.blocks, i)) break;
     run.end = end;
     ++run.count;
   }
   return run;
 }
 
-void MoverContext::aim(Transfer& transfer, IoOp op, Job& job, size_t chunk, uint32_t first,
-                       const Run& run) const {
-  const BlockAddress& at = job.chunks[chunk].blocks[first];
-  transfer.io.op = op;
-  transfer.io.fd = store.pool_fd(at.pool);
-  transfer.io.offset = Store::pool_data_offset() + at.block * store.block_size();
-  transfer.io.size = round_up(run.end - run.begin, kSector);
-  transfer.job = &job;
-  transfer.chunk = chunk;
-  transfer.first_block = first;
-  transfer.block_count = run.count;
+std::byte* MoverContext::memory_of(const BlockAddress& address) const noexcept {
+  return store(Tier::Local).pool_memory(address.pool).data() + address.block * block_size;
 }
 
-void MoverContext::aim_move(Transfer& transfer, PageMove::Direction direction) const {
-  const Job& job = *transfer.job;
-  const ChunkWork& chunk = job.chunks[transfer.chunk];
+Transfer& MoverContext::start(Route route, IoOp op, const CopyWork& copy, uint32_t first,
+                              const Run& run) const {
+  const BlockAddress& at = copy.blocks[first];
+  Transfer& transfer = transfers.start(route, at.pool);
+  if (route == Route::Memory)
+    transfer.io.data = memory_of(at);
+  else if (route != Route::Staged)
+    transfer.io.data = memory_of(copy.memory[first]);
+  transfer.io.op = op;
+  transfer.io.fd = store(copy.tier).pool_fd(at.pool);
+  transfer.io.offset = Store::pool_data_offset() + at.block * block_size;
+  transfer.io.size = round_up(run.end - run.begin, kSector);
+  transfer.lease = copy.lease;  // until nothing is written there any more, whatever becomes of it
+  transfer.first_block = first;
+  transfer.block_count = run.count;
+  return transfer;
+}
+
+void MoverContext::aim_move(Transfer& transfer, Job& job, size_t index,
+                            PageMove::Direction direction) const {
+  const ChunkWork& chunk = job.chunks[index];
   const uint32_t first = transfer.first_block, count = transfer.block_count;
   PageMove& move = transfer.move;
   move.direction = direction;
+  move.shared = transfer.route != Route::Staged;
   move.group = chunk.name.group;
   move.rows = chunk.rows;
   move.begin = block_begin(first);
   move.end = block_end(chunk, first + count - 1);
-  move.block_size = store.block_size();
+  move.block_size = block_size;
   move.data = transfer.io.data;
   move.after = job.ticket;
   move.identities.clear();
   for (uint32_t i = first; i < first + count; ++i)
-    move.identities.push_back(
-        block_identity(job.digest, chunk.name, i, maps[chunk.name.group].copy_bytes()));
+    move.identities.push_back(block_identity(job.space.digest, chunk.name, i, chunk.bytes));
+}
+
+bool MoverContext::fits(Tier tier, const CopyWork& copy, const std::vector<Extent>& extents) const {
+  uint64_t listed = 0;
+  for (const Extent& extent : extents) {
+    if (store(tier).pool_fd(extent.pool) < 0) return false;
+    listed += extent.count;
+    if (tier == Tier::Gds) continue;
+    const uint64_t end = (uint64_t{extent.first} + extent.count) * block_size;
+    if (end > store(tier).pool_memory(extent.pool).size()) return false;
+  }
+  return listed == div_up(copy.bytes, block_size);
 }
 
 std::vector<BlockAddress> flatten(const std::vector<Extent>& extents) {

@@ -1,6 +1,7 @@
-// MoverContext: what the loading and the saving half of one mover share. Mover thread only.
+// MoverContext: what the parts of one mover share. Mover thread only.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -13,12 +14,11 @@
 #include "mover/outbox.hpp"
 #include "mover/row_fence.hpp"
 #include "mover/transfer_pool.hpp"
-#include "store/store.hpp"
 
 namespace penstock {
 
 struct MoverContext {
-  Store& store;
+  const TierStores& stores;
   const std::vector<CopyMap>& maps;  // by group
   TransferPool& transfers;
   MoveQueue& moves;
@@ -27,23 +27,35 @@ struct MoverContext {
   RowFence& fence;
   MoverMetrics& metrics;
   uint32_t max_concurrent_ops;
+  uint64_t block_size;
+
+  bool has(Tier tier) const noexcept { return stores.has(tier); }
+  // Requires: has(tier).
+  Store& store(Tier tier) const noexcept { return *stores.get(tier); }
+  // A copy's blocks, given back when nothing needs them any more.
+  std::shared_ptr<ExtentLease> lease(Tier tier, std::vector<Extent> extents) const;
 
   // Adjacent blocks of one copy, from `first` on, that fit one slot.
   struct Run {
     uint32_t count = 0;
     uint64_t begin = 0, end = 0;  // bytes of the copy
   };
-  Run run_at(const ChunkWork& chunk, uint32_t first) const;
-  // Aims a transfer at the run's place on disk.
-  void aim(Transfer& transfer, IoOp op, Job& job, size_t chunk, uint32_t first,
-           const Run& run) const;
-  // Makes the transfer's run a move between its slot and the chunk's pages.
-  void aim_move(Transfer& transfer, PageMove::Direction direction) const;
-  // The bytes of block `ordinal` of the chunk's copy.
-  uint64_t block_begin(uint32_t ordinal) const { return ordinal * store.block_size(); }
-  uint64_t block_end(const ChunkWork& chunk, uint32_t ordinal) const {
-    return std::min(block_begin(ordinal + 1), maps[chunk.name.group].copy_bytes());
+  Run run_at(const CopyWork& copy, uint32_t first) const;
+  // A transfer for the run, from or to its place; its move and job are not set. Requires:
+  // transfers.can_start().
+  Transfer& start(Route route, IoOp op, const CopyWork& copy, uint32_t first, const Run& run) const;
+  // Makes the run a move between its memory and the chunk's pages.
+  void aim_move(Transfer& transfer, Job& job, size_t chunk, PageMove::Direction direction) const;
+  // Whether extents that a store names are this copy's size, and can be reached.
+  bool fits(Tier tier, const CopyWork& copy, const std::vector<Extent>& extents) const;
+  // The bytes of block `ordinal` of a copy.
+  uint64_t block_begin(uint32_t ordinal) const { return ordinal * block_size; }
+  uint64_t block_end(const CopyWork& copy, uint32_t ordinal) const {
+    return std::min(block_begin(ordinal + 1), copy.bytes);
   }
+
+ private:
+  std::byte* memory_of(const BlockAddress& address) const noexcept;
 };
 
 // Block after block of a list of extents.

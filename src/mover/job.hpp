@@ -1,5 +1,5 @@
-// Job, ChunkWork and Transfer: what the mover knows of the work in its hands. Mover thread only,
-// but for what RowFence says it guards.
+// Job, CopyWork and Transfer: what the mover knows of the work in its hands. Mover thread only, but
+// for what RowFence says it guards.
 #pragma once
 
 #include <chrono>
@@ -10,6 +10,7 @@
 
 #include "device/page_move.hpp"
 #include "io/io_engine.hpp"
+#include "mover/tiers.hpp"
 #include "penstock/engine.hpp"
 #include "store/types.hpp"
 
@@ -22,8 +23,8 @@ struct BlockAddress {
   uint32_t block = 0;
 };
 
-// Gives reserved blocks back to the store once neither the chunk nor any write in flight needs
-// them, unless they were committed.
+// Gives reserved blocks back to the store once neither the chunk nor any move or write in flight
+// needs them, unless they were committed.
 class ExtentLease {
  public:
   using Release = std::function<void(std::vector<Extent>)>;
@@ -37,40 +38,63 @@ class ExtentLease {
   const std::vector<Extent>& extents() const noexcept { return extents_; }
   // The blocks are the committed copy's now.
   std::vector<Extent> hand_over() noexcept { return std::exchange(extents_, {}); }
+  // They were not.
+  void take_back(std::vector<Extent> extents) noexcept { extents_ = std::move(extents); }
 
  private:
   std::vector<Extent> extents_;
   Release release_;
 };
 
+// A copy that is about to be published; see Publisher.
+struct PendingCopy {
+  enum class State : uint8_t { Making, Ready, Dropped };
+
+  NamespaceId ns = 0;  // in the store that it is for
+  CopyInsert copy;     // its extents are those of the lease, from the commit on
+  std::shared_ptr<ExtentLease> lease;
+  State state = State::Making;
+  std::function<void(Status)> published;  // what came of the commit; may be empty
+  std::function<bool()> waits;  // true: not yet, its parent comes another way; may be empty
+};
+
+// A copy on its way, and where it lies.
+struct CopyWork {
+  CopyName name;
+  Key parent;
+  uint64_t bytes = 0;
+  Tier tier = Tier::Gds;             // of `blocks`
+  std::vector<BlockAddress> blocks;  // where it is read from or written to
+  std::vector<BlockAddress> memory;  // where it lies or comes to lie in host memory besides
+  std::vector<uint64_t> checksums;   // expected (load) or computed (save)
+  uint32_t next_block = 0;           // to be issued
+  uint32_t moved_blocks = 0;
+  int64_t record_id = 0;  // of the copy that is read
+  // Blocks that are being filled: `blocks` of a save, `memory` of a load that is also promoted.
+  std::shared_ptr<ExtentLease> lease;
+  std::shared_ptr<PendingCopy> pending;  // to be published once they are
+};
+
 enum class ChunkPhase : uint8_t {
-  Waiting,   // for the store's answer (record or reservation)
+  Waiting,   // for a store's answer (record or reservation)
   Moving,    // blocks are read or written
   Settling,  // all blocks moved; waits for the commit or for the store's word on damage
   Done,
 };
 
-struct ChunkWork {
-  CopyName name;
-  Key parent;
+struct ChunkWork : CopyWork {
   std::span<const int32_t> rows;  // in the job's request
   ChunkPhase phase = ChunkPhase::Waiting;
   Status status = Status::Ok;
-  int64_t record_id = 0;
-  std::vector<BlockAddress> blocks;
-  std::vector<uint64_t> checksums;  // expected (load) or computed (save)
-  uint32_t next_block = 0;          // to be issued
-  uint32_t moved_blocks = 0;
-  std::shared_ptr<ExtentLease> lease;  // save
-  bool wished = false;                 // save; asked the store for blocks
-  bool fenced = false;                 // save; guarded by RowFence
-  bool watched = false;                // save; guarded by RowFence
+  bool wished = false;   // save; asked a store for blocks
+  bool fenced = false;   // save; guarded by RowFence
+  bool watched = false;  // save; guarded by RowFence
 };
 
 struct Job {
   JobId id = 0;
   JobRequest request;
-  Digest digest;  // of the request's namespace
+  TierNamespace space;
   Clock::time_point started, deadline;
   std::vector<ChunkWork> chunks;
   size_t chunks_left = 0;
@@ -79,18 +103,33 @@ struct Job {
   std::vector<uint32_t>
       layer_pending;  // load: blocks that still cover each layer; empty after a failure
   uint32_t layers_ready = 0;
-  bool answered = false;  // the store has answered
+  bool answered = false;  // a store has answered
   uint32_t moves = 0;     // runs that the device may be at; the pages are not the engine's before 0
   std::shared_ptr<DeviceTicket> ticket;  // of the request's stream
 };
 
-// One run in flight: adjacent blocks of one copy, between a drive, a slot and the pages. `job` is
-// null once the job has completed without it (a missed deadline): only the slot is then given back.
+// The way of a run. Each has its own limit, so that none can take another's place.
+enum class Route : uint8_t {
+  Staged,   // drive, slot, pages; either direction
+  Memory,   // host memory that is a tier, pages; either direction
+  Promote,  // drive, host memory, pages
+  Behind,   // host memory, drive
+  Sync,     // no run: an fdatasync
+};
+inline constexpr size_t kRoutes = 5;
+
+struct BehindCopy;
+
+// One run in flight: adjacent blocks of one copy. `job` is null once the job has completed without
+// it (a missed deadline), and for what belongs to no job: only its place is then given back.
 struct Transfer {
   IoRequest io;
   PageMove move;
+  Route route = Route::Staged;
+  std::byte* slot = nullptr;  // Staged
   Job* job = nullptr;
   size_t chunk = 0;
+  std::shared_ptr<BehindCopy> behind;  // Behind
   uint32_t first_block = 0;
   uint32_t block_count = 0;
   uint32_t pool = 0;

@@ -6,57 +6,22 @@ namespace penstock {
 
 void Loader::add(std::shared_ptr<Job> job) {
   context_.metrics.load_jobs.add();
-  const JobId id = job->id;
-  std::vector<CopyName> names;
-  for (const ChunkWork& chunk : job->chunks) names.push_back(chunk.name);
-  const NamespaceId ns = job->request.namespace_id;
-  jobs_.emplace(id, std::move(job));
-  const bool queued = context_.store.find(
-      ns, std::move(names),
-      [this, id, inbox = context_.inbox](std::vector<CopyRecord> records) mutable {
-        inbox->post(
-            [this, id, records = std::move(records)]() mutable { found(id, std::move(records)); });
-      });
-  if (!queued) end(id, Status::Busy);
+  count_layers(*job);
+  std::vector<size_t> all(job->chunks.size());
+  for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+  Entry& entry = jobs_[job->id];
+  entry.job = std::move(job);
+  ask(entry, context_.stores.fastest(), std::move(all));
 }
 
-// A record comes from disk: it must fit the copy that was asked for in every respect.
-bool Loader::accept(ChunkWork& chunk, CopyRecord& record) const {
-  if (record.status != Status::Ok) return false;
-  const uint64_t bytes = context_.maps[chunk.name.group].copy_bytes();
-  const uint64_t blocks = div_up(bytes, context_.store.block_size());
-  if (record.length != bytes || record.checksums.size() != blocks) return false;
-  uint64_t listed = 0;
-  for (const Extent& extent : record.extents) {
-    if (context_.store.pool_fd(extent.pool) < 0) return false;
-    listed += extent.count;
-  }
-  if (listed != blocks) return false;
-  chunk.blocks = flatten(record.extents);
-  chunk.checksums = std::move(record.checksums);
-  chunk.record_id = record.id;
-  chunk.phase = ChunkPhase::Moving;
-  return true;
-}
-
-void Loader::found(JobId id, std::vector<CopyRecord> records) {
-  const auto entry = jobs_.find(id);
-  if (entry == jobs_.end()) return;
-  Job& job = *entry->second;
-  job.answered = true;
+// Every block counts for the layers that it covers, whatever tier it will come from.
+void Loader::count_layers(Job& job) const {
   uint32_t layers = 0;
   for (const CopyMap& map : context_.maps) layers = std::max(layers, map.layer_count());
   job.layer_pending.assign(layers, 0);
-  for (size_t i = 0; i < job.chunks.size(); ++i) {
-    ChunkWork& chunk = job.chunks[i];
-    if (chunk.phase == ChunkPhase::Done) continue;
-    if (i >= records.size() || !accept(chunk, records[i])) {
-      const Status why = i < records.size() ? records[i].status : Status::NotFound;
-      fail(job, i, why == Status::Ok ? Status::NotFound : why);
-      continue;
-    }
-    if (job.layer_pending.empty()) continue;
-    for (uint32_t b = 0; b < chunk.blocks.size(); ++b) {
+  for (const ChunkWork& chunk : job.chunks) {
+    const uint64_t blocks = div_up(chunk.bytes, context_.block_size);
+    for (uint32_t b = 0; b < blocks; ++b) {
       const auto span = context_.maps[chunk.name.group].layers_of(context_.block_begin(b),
                                                                   context_.block_end(chunk, b));
       for (uint32_t l = span.first; l <= span.last; ++l) ++job.layer_pending[l];
@@ -67,10 +32,11 @@ void Loader::found(JobId id, std::vector<CopyRecord> records) {
 bool Loader::issue() {
   bool any = false;
   uint32_t at_work = 0;
-  for (auto& [id, job] : jobs_) {
-    if (!job->answered || job->chunks_left == 0) continue;
+  for (auto& [id, entry] : jobs_) {
+    Job& job = *entry.job;
+    if (!job.answered || job.chunks_left == 0) continue;
     if (at_work++ == context_.max_concurrent_ops) break;
-    any |= issue(*job);
+    any |= issue(job);
   }
   return any;
 }
@@ -94,13 +60,22 @@ bool Loader::issue(Job& job) {
 bool Loader::issue_run(Job& job, size_t index) {
   ChunkWork& chunk = job.chunks[index];
   if (chunk.phase != ChunkPhase::Moving || chunk.next_block == chunk.blocks.size()) return false;
-  const uint32_t pool = chunk.blocks[chunk.next_block].pool;
-  if (!context_.transfers.can_start(pool, 0)) return false;
-  const auto run = context_.run_at(chunk, chunk.next_block);
-  Transfer& transfer = context_.transfers.start(pool);
-  context_.aim(transfer, IoOp::Read, job, index, chunk.next_block, run);
+  const uint32_t first = chunk.next_block;
+  const Route route = chunk.tier == Tier::Local ? Route::Memory
+                      : chunk.lease             ? Route::Promote
+                                                : Route::Staged;
+  if (!context_.transfers.can_start(route, chunk.blocks[first].pool, 0)) return false;
+  const auto run = context_.run_at(chunk, first);
+  Transfer& transfer = context_.start(route, IoOp::Read, chunk, first, run);
+  transfer.job = &job;
+  transfer.chunk = index;
   chunk.next_block += run.count;
-  context_.transfers.queue(transfer);
+  if (route == Route::Memory) {
+    context_.aim_move(transfer, job, index, PageMove::Direction::Scatter);
+    context_.moves.add_scatter(transfer);
+  } else {
+    context_.transfers.queue(transfer);
+  }
   return true;
 }
 
@@ -111,7 +86,7 @@ bool Loader::read(Transfer& transfer, const IoCompletion& completion) {
     fail(job, transfer.chunk, Status::Io);
     return false;
   }
-  context_.aim_move(transfer, PageMove::Direction::Scatter);
+  context_.aim_move(transfer, job, transfer.chunk, PageMove::Direction::Scatter);
   context_.moves.add_scatter(transfer);
   return true;
 }
@@ -134,18 +109,21 @@ void Loader::scattered(const Transfer& transfer) {
 void Loader::mismatch(Job& job, size_t index) {
   ChunkWork& chunk = job.chunks[index];
   chunk.phase = ChunkPhase::Settling;
-  const bool queued = context_.store.damaged(
-      job.request.namespace_id, chunk.name, chunk.record_id,
-      [this, id = job.id, index, inbox = context_.inbox](Status status) {
-        inbox->post([this, id, index, status] { damaged(id, index, status); });
-      });
+  const bool queued =
+      context_.store(chunk.tier)
+          .damaged(job.space.in(chunk.tier), chunk.name, chunk.record_id,
+                   [this, id = job.id, index, inbox = context_.inbox](Status status) {
+                     inbox->post([this, id, index, status] { damaged(id, index, status); });
+                   });
   if (!queued) fail(job, index, Status::NotFound);
 }
 
 void Loader::damaged(JobId id, size_t index, Status status) {
-  const auto entry = jobs_.find(id);
-  if (entry == jobs_.end() || entry->second->chunks[index].phase == ChunkPhase::Done) return;
-  fail(*entry->second, index, status == Status::Ok ? Status::NotFound : status);
+  const auto found = jobs_.find(id);
+  if (found == jobs_.end()) return;
+  Job& job = *found->second.job;
+  if (job.chunks[index].phase == ChunkPhase::Done) return;
+  fail(job, index, status == Status::Ok ? Status::NotFound : status);
 }
 
 void Loader::block_ok(Job& job, const ChunkWork& chunk, uint32_t ordinal) {
@@ -166,16 +144,26 @@ void Loader::finish(Job& job, size_t index, Status status) {
   chunk.phase = ChunkPhase::Done;
   chunk.status = status;
   chunk.blocks = {};
+  chunk.memory = {};
   --job.chunks_left;
+  if (chunk.pending) {
+    const bool good = status == Status::Ok;
+    if (good) chunk.pending->lease = chunk.lease;
+    if (good) chunk.pending->copy.checksums = std::move(chunk.checksums);
+    chunk.pending->state = good ? PendingCopy::State::Ready : PendingCopy::State::Dropped;
+    chunk.pending.reset();
+  }
+  chunk.lease.reset();
   MoverMetrics& metrics = context_.metrics;
   switch (status) {
-    case Status::Ok: {
-      const uint64_t bytes = context_.maps[chunk.name.group].copy_bytes();
-      job.moved_bytes += bytes;
+    case Status::Ok:
+      job.moved_bytes += chunk.bytes;
       metrics.load_chunks_ok.add();
-      metrics.loaded_bytes.add(bytes);
+      metrics.loaded_bytes.add(chunk.bytes);
+      if (chunk.tier != Tier::Local) break;
+      metrics.local_load_chunks.add();
+      metrics.local_loaded_bytes.add(chunk.bytes);
       break;
-    }
     case Status::Corrupt:
       metrics.load_chunks_corrupt.add();
       break;
@@ -207,34 +195,40 @@ void Loader::fail(Job& job, size_t index, Status status) {
 }
 
 void Loader::end(JobId id, Status status) {
-  const auto entry = jobs_.find(id);
-  if (entry == jobs_.end()) return;
-  Job& job = *entry->second;
+  const auto found = jobs_.find(id);
+  if (found == jobs_.end()) return;
+  Job& job = *found->second.job;
   job.layer_pending.clear();
   for (size_t i = 0; i < job.chunks.size(); ++i)
     if (job.chunks[i].phase != ChunkPhase::Done) finish(job, i, status);
 }
 
 void Loader::end_all(Status status) {
-  for (auto& [id, job] : jobs_) end(id, status);
+  for (auto& [id, entry] : jobs_) end(id, status);
 }
 
 void Loader::expire(Clock::time_point now) {
-  for (auto& [id, job] : jobs_)
-    if (job->chunks_left > 0 && now >= job->deadline) end(id, Status::Timeout);
+  for (auto& [id, entry] : jobs_) {
+    if (entry.job->chunks_left > 0 && now >= entry.job->deadline) end(id, Status::Timeout);
+    if (entry.rest.records && now >= entry.rest.patience) go_on(entry);
+  }
 }
 
 void Loader::sweep() {
-  std::erase_if(jobs_, [this](auto& entry) {
-    if (entry.second->chunks_left > 0 || entry.second->moves > 0) return false;
-    report(context_, *entry.second);
+  std::erase_if(jobs_, [this](auto& found) {
+    Job& job = *found.second.job;
+    if (job.chunks_left > 0 || job.moves > 0) return false;
+    report(context_, job);
     return true;
   });
 }
 
 Clock::time_point Loader::next_deadline() const {
   auto next = Clock::time_point::max();
-  for (const auto& [id, job] : jobs_) next = std::min(next, job->deadline);
+  for (const auto& [id, entry] : jobs_) {
+    next = std::min(next, entry.job->deadline);
+    if (entry.rest.records) next = std::min(next, entry.rest.patience);
+  }
   return next;
 }
 

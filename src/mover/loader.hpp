@@ -1,27 +1,35 @@
-// Loader: load jobs, from the store's records to verified pages. Mover thread only.
+// Loader: load jobs, from the stores' records to verified pages. Mover thread only.
 //
-// One query finds the records of all chunks; blocks are then read chunk after chunk (or, layerwise,
-// one run of each chunk in turn), verified while they are copied into the pages, and a chunk is Ok
-// when all of its blocks were. A chunk that fails ends the chunks behind it in its group.
+// Each chunk comes from the fastest tier that has it. Host memory is asked first; what it has goes
+// from there to the pages without I/O, while the drives are asked for the rest. What comes from a
+// drive is promoted where there is room: it is read into blocks of the memory tier instead of a
+// slot, goes to the pages from there, and is published there once it has been verified. Blocks are
+// moved chunk after chunk (or, layerwise, one run of each chunk in turn), and a chunk is Ok when
+// the checksums of all of its blocks were right. A chunk that fails ends the chunks behind it in
+// its group.
 #pragma once
 
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "mover/context.hpp"
+#include "mover/publisher.hpp"
 
 namespace penstock {
 
 class Loader {
  public:
-  explicit Loader(MoverContext& context) : context_{context} {}
+  explicit Loader(MoverContext& context)
+      : context_{context}, promoted_{context.stores.get(Tier::Local), context.inbox} {}
 
   void add(std::shared_ptr<Job> job);
   bool issue();  // starts reads; true if it started any
   // A read is done: true if the run now goes to the pages, and the transfer is still needed.
   bool read(Transfer& transfer, const IoCompletion& completion);
   void scattered(const Transfer& transfer);  // the run is in the pages; its checksums tell
-  void end(JobId id, Status status);         // the unfinished chunks get `status`
+  bool publish() { return promoted_.publish(); }
+  void end(JobId id, Status status);  // the unfinished chunks get `status`
   void end_all(Status status);
   void expire(Clock::time_point now);
   void sweep();  // reports and forgets jobs that are complete
@@ -29,10 +37,34 @@ class Loader {
   Clock::time_point next_deadline() const;
 
  private:
-  void found(JobId id, std::vector<CopyRecord> records);
+  struct Room {
+    Status status = Status::Ok;
+    std::shared_ptr<ExtentLease> lease;
+  };
+  // What the drives were asked for, and the memory tier room for.
+  struct Rest {
+    std::vector<size_t> chunks;  // indices; the other lists have one entry for each
+    std::optional<std::vector<CopyRecord>> records;
+    bool wants_room = false;
+    std::vector<Room> room;      // empty: not answered yet
+    Clock::time_point patience;  // until then it is waited for
+  };
+  struct Entry {
+    std::shared_ptr<Job> job;
+    Rest rest;
+  };
+
+  void ask(Entry& entry, Tier tier, std::vector<size_t> chunks);
+  void found(JobId id, Tier tier, const std::vector<size_t>& chunks,
+             std::vector<CopyRecord> records);
+  void go_on(Entry& entry);
+  void ask_for_room(Entry& entry);
+  void touch(const Job& job);
+  void promote(Job& job, const Rest& rest);
+  bool accept(ChunkWork& chunk, Tier tier, CopyRecord& record) const;
+  void count_layers(Job& job) const;
   void mismatch(Job& job, size_t index);
   void damaged(JobId id, size_t chunk, Status status);
-  bool accept(ChunkWork& chunk, CopyRecord& record) const;
   bool issue(Job& job);
   bool issue_run(Job& job, size_t index);
   void block_ok(Job& job, const ChunkWork& chunk, uint32_t ordinal);
@@ -40,7 +72,8 @@ class Loader {
   void fail(Job& job, size_t index, Status status);
 
   MoverContext& context_;
-  std::map<JobId, std::shared_ptr<Job>> jobs_;
+  Publisher promoted_;
+  std::map<JobId, Entry> jobs_;
 };
 
 }  // namespace penstock

@@ -10,6 +10,11 @@ struct MoverMetrics {
       load_chunks_timeout, load_chunks_cancelled, loaded_bytes, load_micros;
   Counter save_jobs, save_chunks_ok, save_chunks_present, save_chunks_dropped, save_chunks_fenced,
       saved_bytes, save_micros;
+  // Of the above, through host memory; and between it and the drives.
+  Counter local_load_chunks, local_loaded_bytes, local_save_chunks, local_saved_bytes;
+  Counter promoted_chunks, promoted_bytes;
+  Counter write_behind_chunks, write_behind_bytes, write_behind_present, write_behind_dropped;
+  Counter write_behind_taken_bytes, write_behind_ended_bytes;  // their difference is pending
   Counter mover_cpu_micros;
 
   template <typename Visit>  // visit(name, value)
@@ -30,6 +35,18 @@ struct MoverMetrics {
     visit("save_chunks_fenced", save_chunks_fenced.value());
     visit("saved_bytes", saved_bytes.value());
     visit("save_micros", save_micros.value());
+    visit("local_load_chunks", local_load_chunks.value());
+    visit("local_loaded_bytes", local_loaded_bytes.value());
+    visit("local_save_chunks", local_save_chunks.value());
+    visit("local_saved_bytes", local_saved_bytes.value());
+    visit("promoted_chunks", promoted_chunks.value());
+    visit("promoted_bytes", promoted_bytes.value());
+    visit("write_behind_chunks", write_behind_chunks.value());
+    visit("write_behind_bytes", write_behind_bytes.value());
+    visit("write_behind_present", write_behind_present.value());
+    visit("write_behind_dropped", write_behind_dropped.value());
+    const uint64_t ended = write_behind_ended_bytes.value();  // first: it is never the larger one
+    visit("write_behind_pending_bytes", write_behind_taken_bytes.value() - ended);
     visit("mover_cpu_micros", mover_cpu_micros.value());
   }
 };

@@ -12,12 +12,26 @@ constexpr std::chrono::seconds kSyncPeriod{5};
 constexpr size_t kIoBatch = 4;
 constexpr std::chrono::hours kLongestSleep{1};
 constexpr std::chrono::seconds kLastWait{
-    2};  // at the end, for requests that a drive does not return
+    2};  // at the end, for copies on their way to a drive, and requests that it does not return
 
 uint64_t thread_cpu_micros() {
   timespec now{};
   ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
+}
+
+// Enough for the device to have work while the next is prepared; on the host, where each is done at
+// once, few, so that the drive does not run dry meanwhile.
+constexpr size_t kMemoryBatches = 4;
+
+TransferLimits limits_of(const TierStores& stores, const MoverOptions& options,
+                         const Device& device) {
+  TransferLimits limits;
+  limits.pools = stores.has(Tier::Gds) ? stores.get(Tier::Gds)->pool_count() : 0;
+  limits.depth = options.io_depth;
+  limits.memory = stores.has(Tier::Local) ? kMemoryBatches * device.batch() : 0;
+  limits.batch = std::max(kIoBatch, device.batch());
+  return limits;
 }
 
 Error invalid(std::string message) {
@@ -26,38 +40,52 @@ Error invalid(std::string message) {
 
 }  // namespace
 
-Mover::Mover(std::shared_ptr<Store> store, CopyMaps maps, Staging staging,
-             std::unique_ptr<IoEngine> io, std::unique_ptr<Device> device,
-             const MoverOptions& options)
-    : store_{std::move(store)},
+Mover::Mover(TierStores stores, CopyMaps maps, Staging staging, std::unique_ptr<IoEngine> io,
+             std::unique_ptr<Device> device, const MoverOptions& options)
+    : stores_{std::move(stores)},
       maps_{std::move(maps)},
       options_{options},
       staging_{std::move(staging)},
-      transfers_{*io, staging_, store_->pool_count(), options.io_depth,
-                 std::max(kIoBatch, device->batch())},
+      transfers_{*io, staging_, limits_of(stores_, options, *device)},
       io_{std::move(io)},
       device_{std::move(device)},
       moves_{*device_, transfers_},
       inbox_{std::make_shared<Inbox>(*io_)},
-      context_{*store_, *maps_,   transfers_,
-               moves_,  inbox_,   outbox_,
-               fence_,  metrics_, options.max_concurrent_ops},
+      context_{stores_,
+               *maps_,
+               transfers_,
+               moves_,
+               inbox_,
+               outbox_,
+               fence_,
+               metrics_,
+               options.max_concurrent_ops,
+               stores_.get(stores_.slowest())->block_size()},
       loader_{context_},
-      saver_{context_} {
+      behind_{context_},
+      saver_{context_, behind_} {
   moves_.on_done([this](Transfer& transfer) { saver_.gathered(transfer); },
                  [this](Transfer& transfer) { loader_.scattered(transfer); });
+  if (Store* memory = stores_.get(Tier::Local); memory != nullptr) {
+    pins_ = memory->listen({[&to = *device_](std::span<std::byte> bytes) {
+                              to.pin(bytes);
+                              return true;
+                            },
+                            [&to = *device_](std::span<std::byte> bytes) { to.unpin(bytes); }});
+  }
   thread_ = std::thread{[this] { run(); }};
 }
 
 Mover::~Mover() {
   inbox_->post([this] { stopping_ = true; });
   thread_.join();
+  if (pins_) stores_.get(Tier::Local)->unlisten();
 }
 
-Result<std::shared_ptr<Job>> Mover::make_job(JobRequest request, const Digest& digest) const {
+Result<std::shared_ptr<Job>> Mover::make_job(JobRequest request, const TierNamespace& space) const {
   auto job = std::make_shared<Job>();
   job->request = std::move(request);
-  job->digest = digest;
+  job->space = space;
   job->started = Clock::now();
   auto limit = job->request.deadline;
   if (limit.count() <= 0)
@@ -78,6 +106,7 @@ Result<std::shared_ptr<Job>> Mover::make_job(JobRequest request, const Digest& d
     ChunkWork work;
     work.name = {chunk.key, chunk.group, job->request.shard};
     work.parent = chunk.parent;
+    work.bytes = maps[chunk.group].copy_bytes();
     work.rows = rows.subspan(at, count);
     for (int32_t row : work.rows)
       if (!maps[chunk.group].row_is_valid(row))
@@ -91,8 +120,8 @@ Result<std::shared_ptr<Job>> Mover::make_job(JobRequest request, const Digest& d
   return job;
 }
 
-Result<JobId> Mover::submit(JobRequest request, const Digest& digest) {
-  auto made = make_job(std::move(request), digest);
+Result<JobId> Mover::submit(JobRequest request, const TierNamespace& space) {
+  auto made = make_job(std::move(request), space);
   if (!made) return made.take_error();
   const std::shared_ptr<Job>& job = *made;
   const JobId id = job->id = next_id_.fetch_add(1);
@@ -126,19 +155,28 @@ bool Mover::step() {
   // Loads come first: while there are any, saves keep to a quarter of the slots, and a few are
   // always left for a load that is about to come.
   progress |= moves_.poll();
+  const bool loads_wait = !loader_.empty();
   const size_t slots = staging_.slots();
-  progress |= saver_.issue(loader_.empty() ? slots / 8 : slots - slots / 4);
+  const size_t moves = transfers_.limit(Route::Memory);
+  progress |=
+      saver_.issue(loads_wait ? slots - slots / 4 : slots / 8, loads_wait ? moves - moves / 4 : 0);
+  progress |= behind_.issue(loads_wait);
   sync_pools(now);
   transfers_.flush();
   progress |= transfers_.poll([this](Transfer& transfer, const IoCompletion& completion) {
     if (transfer.io.op == IoOp::Read) return loader_.read(transfer, completion);
     wrote_ = true;
-    saver_.written(transfer, completion);
+    if (transfer.behind)
+      behind_.written(transfer, completion);
+    else
+      saver_.written(transfer, completion);
     return false;
   }) > 0;
   progress |= moves_.submit_scatters();
   progress |= moves_.poll();
-  progress |= saver_.commit();
+  progress |= loader_.publish();
+  progress |= saver_.publish();
+  progress |= behind_.publish();
   loader_.sweep();
   saver_.sweep();
   return progress;
@@ -149,8 +187,8 @@ void Mover::sync_pools(Clock::time_point now) {
   if (!wrote_ || now < next_sync_) return;
   wrote_ = false;
   next_sync_ = now + kSyncPeriod;
-  for (const uint32_t pool : store_->take_dirty_pools())
-    transfers_.sync(pool, store_->pool_fd(pool));
+  Store& drives = *stores_.get(Tier::Gds);
+  for (const uint32_t pool : drives.take_dirty_pools()) transfers_.sync(pool, drives.pool_fd(pool));
 }
 
 std::chrono::nanoseconds Mover::idle_time() const {
@@ -168,8 +206,10 @@ void Mover::run() noexcept {
   while (true) {
     if (step()) continue;
     if (stopping_ && loader_.empty() && saver_.empty()) {
-      if (transfers_.in_flight() == 0 || Clock::now() >= give_up) break;
       if (give_up == Clock::time_point::max()) give_up = Clock::now() + kLastWait;
+      const bool late = Clock::now() >= give_up;
+      if (late) behind_.drop_all();
+      if (late || (behind_.empty() && transfers_.in_flight() == 0)) break;
     }
     const uint64_t now = thread_cpu_micros();
     metrics_.mover_cpu_micros.add(now - cpu);

@@ -13,6 +13,7 @@
 #include "mover/loader.hpp"
 #include "mover/saver.hpp"
 #include "mover/staging.hpp"
+#include "mover/write_behind.hpp"
 
 namespace penstock {
 
@@ -26,12 +27,13 @@ struct MoverOptions {
 
 class Mover {
  public:
-  // `staging` is the memory that `io` was opened with; `device` knows the same maps.
-  Mover(std::shared_ptr<Store> store, CopyMaps maps, Staging staging, std::unique_ptr<IoEngine> io,
+  // At least one store. `staging` is the memory that `io` was opened with; `device` knows the same
+  // maps.
+  Mover(TierStores stores, CopyMaps maps, Staging staging, std::unique_ptr<IoEngine> io,
         std::unique_ptr<Device> device, const MoverOptions& options);
   ~Mover();
 
-  Result<JobId> submit(JobRequest request, const Digest& digest);
+  Result<JobId> submit(JobRequest request, const TierNamespace& space);
   void cancel(JobId id);
   void release_rows(uint32_t group, std::span<const int32_t> rows, Stream stream) {
     fence_.release(group, rows);
@@ -44,13 +46,13 @@ class Mover {
   const MoverMetrics& metrics() const noexcept { return metrics_; }
 
  private:
-  Result<std::shared_ptr<Job>> make_job(JobRequest request, const Digest& digest) const;
+  Result<std::shared_ptr<Job>> make_job(JobRequest request, const TierNamespace& space) const;
   void run() noexcept;
   bool step();
   void sync_pools(Clock::time_point now);
   std::chrono::nanoseconds idle_time() const;
 
-  std::shared_ptr<Store> store_;
+  TierStores stores_;
   CopyMaps maps_;
   MoverOptions options_;
   Staging staging_;
@@ -65,8 +67,10 @@ class Mover {
   MoverMetrics metrics_;
   MoverContext context_;
   Loader loader_;
+  WriteBehind behind_;
   Saver saver_;
   std::atomic<uint64_t> next_id_{1};
+  bool pins_ = false;  // this mover's device pins the memory tier for the process
   // mover thread
   bool stopping_ = false;
   bool wrote_ = false;  // since the last fdatasync

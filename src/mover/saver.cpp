@@ -2,11 +2,8 @@
 
 #include <algorithm>
 
-#include "base/sizes.hpp"
-
 namespace penstock {
 namespace {
-constexpr size_t kMaxCommit = 64;        // copies published in one transaction
 constexpr size_t kMaxRemembered = 4096;  // names of dropped copies
 }  // namespace
 
@@ -15,116 +12,47 @@ Job* Saver::find(JobId id) {
   return entry == jobs_.end() ? nullptr : entry->second.get();
 }
 
-void Saver::add(std::shared_ptr<Job> owned) {
-  context_.metrics.save_jobs.add();
-  Job& job = *owned;
-  jobs_.emplace(job.id, std::move(owned));
-  std::vector<Store::Wish> wishes;
-  for (size_t i = 0; i < job.chunks.size(); ++i) {
-    ChunkWork& chunk = job.chunks[i];
-    if (chunk.phase == ChunkPhase::Done) continue;
-    if (parent_was_dropped(job, chunk)) {
-      drop(job, i, Status::Cancelled);
-      continue;
-    }
-    // Another job is writing the same copy: once is enough.
-    if (!in_work_.emplace(job.request.namespace_id, chunk.name).second) {
-      finish(job, i, Status::Present);
-      continue;
-    }
-    dropped_.erase({job.request.namespace_id, chunk.name});  // a new attempt
-    chunk.wished = true;
-    wishes.push_back({chunk.name, context_.maps[chunk.name.group].copy_bytes()});
-    order_.push_back({job.id, i});
-  }
-  if (wishes.empty()) return;
-  const bool queued = context_.store.reserve(
-      job.request.namespace_id, std::move(wishes),
-      [this, id = job.id, inbox = context_.inbox,
-       &store = context_.store](std::vector<Reservation> reservations) mutable {
-        auto shared = std::make_shared<std::vector<Reservation>>(std::move(reservations));
-        const bool posted = inbox->post([this, id, shared] { reserved(id, std::move(*shared)); });
-        if (posted) return;
-        for (Reservation& reservation : *shared)
-          if (!reservation.extents.empty()) store.release(std::move(reservation.extents));
-      });
-  if (!queued) end(job.id, Status::Busy);
-}
-
-void Saver::reserved(JobId id, std::vector<Reservation> reservations) {
-  Job* job = find(id);
-  size_t next = 0;
-  const auto release = [&store = context_.store](std::vector<Extent> extents) {
-    store.release(std::move(extents));
-  };
-  if (job != nullptr) {
-    job->answered = true;
-    for (size_t i = 0; i < job->chunks.size(); ++i) {
-      ChunkWork& chunk = job->chunks[i];
-      if (!chunk.wished) continue;
-      if (next == reservations.size()) break;
-      Reservation& reservation = reservations[next++];
-      auto lease = std::make_shared<ExtentLease>(std::move(reservation.extents), release);
-      if (chunk.phase == ChunkPhase::Done) continue;  // dropped meanwhile; the lease gives back
-      if (reservation.status == Status::Present) {
-        finish(*job, i, Status::Present);
-        continue;
-      }
-      chunk.blocks = flatten(lease->extents());
-      const uint64_t bytes = context_.maps[chunk.name.group].copy_bytes();
-      if (reservation.status != Status::Ok ||
-          chunk.blocks.size() != div_up(bytes, context_.store.block_size())) {
-        drop(*job, i, reservation.status == Status::Ok ? Status::NoSpace : reservation.status);
-        continue;
-      }
-      chunk.lease = std::move(lease);
-      chunk.checksums.assign(chunk.blocks.size(), 0);
-      chunk.phase = ChunkPhase::Moving;
-    }
-  }
-  for (; next < reservations.size(); ++next)
-    if (!reservations[next].extents.empty()) release(std::move(reservations[next].extents));
-}
-
-bool Saver::issue(size_t keep_slots) {
+bool Saver::issue(size_t keep_slots, size_t keep_moves) {
   bool any = launch();  // what the device did not take the last time
   uint32_t at_work = 0;
   for (auto& [id, job] : jobs_) {
     if (!job->answered || job->chunks_left == 0) continue;
     if (at_work++ == context_.max_concurrent_ops) break;
-    any |= issue(*job, keep_slots);
+    any |= issue(*job, {keep_slots, keep_moves});
   }
   while (launch()) any = true;
   return any;
 }
 
-bool Saver::issue(Job& job, size_t keep_slots) {
+bool Saver::issue(Job& job, const Keep& keep) {
   bool any = false;
   while (job.cursor < job.chunks.size()) {
     const ChunkWork& chunk = job.chunks[job.cursor];
+    if (chunk.phase == ChunkPhase::Waiting) break;
     if (chunk.phase != ChunkPhase::Moving || chunk.next_block == chunk.blocks.size()) {
       ++job.cursor;
       continue;
     }
-    if (!issue_run(job, job.cursor, keep_slots)) break;
+    if (!issue_run(job, job.cursor, keep)) break;
     any = true;
   }
   return any;
 }
 
-bool Saver::issue_run(Job& job, size_t index, size_t keep_slots) {
+bool Saver::issue_run(Job& job, size_t index, const Keep& keep) {
   ChunkWork& chunk = job.chunks[index];
-  const uint32_t pool = chunk.blocks[chunk.next_block].pool;
-  if (context_.store.pool_fd(pool) < 0) {
-    drop(job, index, Status::Io);
-    return true;
-  }
+  const uint32_t first = chunk.next_block;
   if (context_.moves.gathers_are_due() && !launch()) return false;  // the device is full
-  if (!context_.transfers.can_start(pool, keep_slots)) return false;
-  const auto run = context_.run_at(chunk, chunk.next_block);
-  Transfer& transfer = context_.transfers.start(pool);
-  context_.aim(transfer, IoOp::Write, job, index, chunk.next_block, run);
-  context_.aim_move(transfer, PageMove::Direction::Gather);
+  if (chunk.phase != ChunkPhase::Moving) return true;               // it was fenced meanwhile
+  const bool staged = chunk.tier == Tier::Gds;
+  const Route route = staged ? Route::Staged : Route::Memory;
+  const uint32_t pool = chunk.blocks[first].pool;
+  if (!context_.transfers.can_start(route, pool, staged ? keep.slots : keep.moves)) return false;
+  const auto run = context_.run_at(chunk, first);
+  Transfer& transfer = context_.start(route, IoOp::Write, chunk, first, run);
+  transfer.job = &job;
+  transfer.chunk = index;
+  context_.aim_move(transfer, job, index, PageMove::Direction::Gather);
   context_.moves.add_gather(transfer);
   chunk.next_block += run.count;
   return true;
@@ -170,7 +98,10 @@ void Saver::gathered(Transfer& transfer) {
   if (chunk.phase != ChunkPhase::Moving) return context_.transfers.finish(transfer);
   std::copy(move.checksums.begin(), move.checksums.end(),
             chunk.checksums.begin() + transfer.first_block);
-  transfer.lease = chunk.lease;
+  if (transfer.route == Route::Memory) {  // it is where it is to be
+    moved(chunk, transfer.block_count);
+    return context_.transfers.finish(transfer);
+  }
   context_.transfers.queue(transfer);
   context_.transfers.flush();  // now: the drive should write while the next run is gathered
 }
@@ -180,58 +111,41 @@ void Saver::written(Transfer& transfer, const IoCompletion& completion) {
   ChunkWork& chunk = job.chunks[transfer.chunk];
   if (chunk.phase != ChunkPhase::Moving) return;
   if (completion.status != Status::Ok) return drop(job, transfer.chunk, completion.status);
-  context_.store.mark_written(transfer.pool, transfer.io.size);
-  chunk.moved_blocks += transfer.block_count;
-  if (chunk.moved_blocks == chunk.blocks.size()) chunk.phase = ChunkPhase::Settling;
+  context_.store(chunk.tier).mark_written(transfer.pool, transfer.io.size);
+  moved(chunk, transfer.block_count);
 }
 
-bool Saver::commit() {
-  if (committing_) return false;
-  std::vector<CopyInsert> copies;
-  std::vector<Place> places;
-  NamespaceId ns = 0;
-  while (!order_.empty() && copies.size() < kMaxCommit) {
-    const Place place = order_.front();
-    Job* job = find(place.id);
-    if (job != nullptr && job->chunks[place.chunk].phase != ChunkPhase::Done) {
-      ChunkWork& chunk = job->chunks[place.chunk];
-      if (chunk.phase != ChunkPhase::Settling) break;
-      if (!copies.empty() && ns != job->request.namespace_id) break;
-      ns = job->request.namespace_id;
-      const uint64_t bytes = context_.maps[chunk.name.group].copy_bytes();
-      copies.push_back({chunk.name, chunk.parent, bytes, chunk.lease->extents(), chunk.checksums});
-      places.push_back(place);
-    }
-    order_.pop_front();
-  }
-  if (copies.empty()) return false;
-  // From here on the blocks are the store's: it publishes them or gives them back.
-  committing_ = context_.store.commit(
-      ns, std::move(copies), [this, places, inbox = context_.inbox](std::vector<Status> statuses) {
-        inbox->post([this, places, statuses] { committed(places, statuses); });
-      });
-  for (const Place& place : places) {
-    Job& job = *find(place.id);
-    if (committing_) {
-      job.chunks[place.chunk].lease->hand_over();
-    } else {
-      drop(job, place.chunk, Status::Busy);
-    }
-  }
-  return committing_;
+void Saver::moved(ChunkWork& chunk, uint32_t blocks) {
+  chunk.moved_blocks += blocks;
+  if (chunk.moved_blocks != chunk.blocks.size()) return;
+  chunk.phase = ChunkPhase::Settling;
+  chunk.pending->copy.checksums = chunk.checksums;
+  chunk.pending->lease = chunk.lease;
+  chunk.pending->state = PendingCopy::State::Ready;
 }
 
-void Saver::committed(const std::vector<Place>& places, const std::vector<Status>& statuses) {
-  committing_ = false;
-  for (size_t i = 0; i < places.size(); ++i) {
-    Job* job = find(places[i].id);
-    if (job == nullptr || job->chunks[places[i].chunk].phase == ChunkPhase::Done) continue;
-    const Status status = i < statuses.size() ? statuses[i] : Status::Io;
-    if (status == Status::Ok || status == Status::Present)
-      finish(*job, places[i].chunk, status);
-    else
-      drop(*job, places[i].chunk, status);
+bool Saver::publish() {
+  bool any = false;
+  for (Publisher& publisher : publishers_) any |= publisher.publish();
+  return any;
+}
+
+void Saver::published(JobId id, size_t index, Status status) {
+  Job* job = find(id);
+  if (job == nullptr) return;
+  ChunkWork& chunk = job->chunks[index];
+  const bool to_drives = chunk.tier == Tier::Local && context_.has(Tier::Gds);
+  if (status == Status::Ok && to_drives) behind_.add(chunk, job->space);
+  if (chunk.phase == ChunkPhase::Done) return;
+  if (status == Status::NotFound && to_drives) {
+    // Memory has lost its parent meanwhile; the drives have that.
+    chunk.tier = Tier::Gds;
+    in_work_[{job->request.namespace_id, chunk.name}] = Tier::Gds;
+    return behind_.add_orphan(chunk, job->space,
+                              [this, id, index](Status came) { published(id, index, came); });
   }
+  if (status == Status::Ok || status == Status::Present) return finish(*job, index, status);
+  drop(*job, index, status);
 }
 
 void Saver::finish(Job& job, size_t index, Status status) {
@@ -239,6 +153,9 @@ void Saver::finish(Job& job, size_t index, Status status) {
   context_.fence.forget(chunk);
   chunk.phase = ChunkPhase::Done;
   chunk.status = status;
+  if (chunk.pending && chunk.pending->state == PendingCopy::State::Making)
+    chunk.pending->state = PendingCopy::State::Dropped;
+  chunk.pending.reset();
   chunk.lease.reset();
   chunk.blocks = {};
   --job.chunks_left;
@@ -250,22 +167,18 @@ void Saver::finish(Job& job, size_t index, Status status) {
     if (dropped_.size() >= kMaxRemembered) dropped_.clear();
     dropped_.insert(name);
   }
+  MoverMetrics& metrics = context_.metrics;
   if (status == Status::Ok) {
-    const uint64_t bytes = context_.maps[chunk.name.group].copy_bytes();
-    job.moved_bytes += bytes;
-    context_.metrics.save_chunks_ok.add();
-    context_.metrics.saved_bytes.add(bytes);
+    job.moved_bytes += chunk.bytes;
+    metrics.save_chunks_ok.add();
+    metrics.saved_bytes.add(chunk.bytes);
+    if (chunk.tier == Tier::Local) metrics.local_save_chunks.add();
+    if (chunk.tier == Tier::Local) metrics.local_saved_bytes.add(chunk.bytes);
   } else if (status == Status::Present) {
-    context_.metrics.save_chunks_present.add();
+    metrics.save_chunks_present.add();
   } else {
-    context_.metrics.save_chunks_dropped.add();
+    metrics.save_chunks_dropped.add();
   }
-}
-
-bool Saver::parent_was_dropped(const Job& job, const ChunkWork& chunk) const {
-  if (chunk.parent.is_root()) return false;
-  const CopyName parent{chunk.parent, chunk.name.group, chunk.name.shard};
-  return dropped_.contains({job.request.namespace_id, parent});
 }
 
 // A copy cannot be published without its parent, so the rest of the chain goes too.

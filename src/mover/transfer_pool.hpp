@@ -1,10 +1,11 @@
-// TransferPool: the requests in flight, their staging slots and the limits on them.
+// TransferPool: the runs in flight, their staging slots and the limits on them.
 //
 // Mover thread only. Allocated once. A transfer is the caller's from start() until its completion
 // has been delivered by poll(); its slot is then given back. At most `depth` requests are in flight
 // on one pool, so that a drive that hangs cannot take every slot.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <span>
 #include <vector>
@@ -14,19 +15,28 @@
 
 namespace penstock {
 
+struct TransferLimits {
+  size_t pools = 0;   // on drives
+  size_t depth = 32;  // requests on one pool
+  size_t memory = 0;  // runs between host memory and the pages (Route::Memory)
+  size_t batch = 4;   // completions that are handled before new requests are started
+};
+
 class TransferPool {
  public:
-  // `batch`: how many completions are handled before new requests are started.
-  TransferPool(IoEngine& io, Staging& staging, size_t pools, size_t depth, size_t batch);
+  TransferPool(IoEngine& io, Staging& staging, const TransferLimits& limits);
 
   size_t slot_bytes() const noexcept { return staging_.slot_bytes(); }
   size_t in_flight() const noexcept { return in_flight_; }
-  // True if a request to `pool` can be started and `keep` slots stay free after it.
-  bool can_start(uint32_t pool, size_t keep) const noexcept;
-  // A transfer with a slot (io.data). Requires: can_start(). Fill it in and queue() or finish() it.
-  Transfer& start(uint32_t pool) noexcept;
+  size_t in_flight(Route route) const noexcept { return by_route_[static_cast<size_t>(route)]; }
+  size_t limit(Route route) const noexcept { return limits_[static_cast<size_t>(route)]; }
+  // True if a run to or from `pool` can be started and `keep` more could be after it.
+  bool can_start(Route route, uint32_t pool, size_t keep) const noexcept;
+  // A transfer, Staged with a slot (io.data). Requires: can_start(). Fill it in, then queue() or
+  // finish() it, or give it to the MoveQueue.
+  Transfer& start(Route route, uint32_t pool) noexcept;
   void queue(Transfer& transfer) noexcept;
-  // Starts an fdatasync that belongs to no job. Dropped when all requests are taken.
+  // Starts an fdatasync that belongs to no job. Dropped when there is one on that pool already.
   void sync(uint32_t pool, int fd) noexcept;
   // Hands the queued transfers to the I/O engine.
   void flush() noexcept;
@@ -38,10 +48,14 @@ class TransferPool {
   void orphan(const Job& job) noexcept;
 
  private:
+  bool counts_on_pool(Route route) const noexcept { return route != Route::Memory; }
+
   IoEngine& io_;
   Staging& staging_;
   size_t depth_;
   size_t in_flight_ = 0;
+  std::array<size_t, kRoutes> limits_{};
+  std::array<size_t, kRoutes> by_route_{};
   std::vector<Transfer> transfers_;
   std::vector<Transfer*> free_;
   std::vector<IoRequest*> queued_;

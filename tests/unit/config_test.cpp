@@ -63,7 +63,9 @@ TEST(Config, TheDesignsExampleIsAcceptedAsWritten) {
 
 TEST(Config, EveryKeyReachesItsOwnField) {
   // Setting a key to a value that is not its default changes that key's text and no other's.
-  const std::map<std::string, std::string> values = {{"backend", "gds"},
+  const std::map<std::string, std::string> values = {{"local_config.directory", "/dev/shm/x"},
+                                                     {"local_config.max_cache_size_gb", "3.5"},
+                                                     {"backend", "gds"},
                                                      {"cache_dir", "/x"},
                                                      {"enable_gds", "false"},
                                                      {"enable_rdma", "false"},
@@ -94,10 +96,12 @@ TEST(Config, EveryKeyReachesItsOwnField) {
   Config defaults;
   defaults.gds_config.cache_dir = {"/d"};
   for (const ConfigKey& key : config_keys()) {
-    ASSERT_TRUE(values.contains(std::string{key.name})) << key.name;
-    const std::string value = values.at(std::string{key.name});
+    const bool is_local = key.section == Section::Local;
+    const std::string name = is_local ? key.path() : std::string{key.name};
+    ASSERT_TRUE(values.contains(name)) << name;
+    const std::string value = values.at(name);
     const bool is_directory = key.name == "cache_dir";
-    for (const std::string& path : {key.path(), std::string{key.name}}) {
+    for (const std::string& path : {key.path(), name}) {
       std::vector<ConfigEntry> entries = {{path, {value}, false}};
       if (!is_directory) entries.push_back({"cache_dir", {"/d"}, false});
       auto config = load_config(entries, environment({}));
@@ -151,6 +155,17 @@ TEST(Config, UnknownKeysAreRefusedWithTheNearestKnownOne) {
             "gds_config.chunk_size: unknown key; the nearest known key is chunk_size");
   EXPECT_EQ(refusal("gds_config: yes"),
             "gds_config: expected a section with keys, such as cache_dir");
+  EXPECT_EQ(refusal("local_config: yes"),
+            "local_config: expected a section with keys, such as directory");
+  // Of two keys with one name the one in the section that was meant.
+  EXPECT_EQ(refusal_of("local_config:\n  max_cache_size: 3"),
+            "local_config.max_cache_size: unknown key; the nearest known key is "
+            "local_config.max_cache_size_gb");
+  EXPECT_EQ(refusal_of("gds_config:\n  max_cache_size: 3"),
+            "gds_config.max_cache_size: unknown key; the nearest known key is "
+            "gds_config.max_cache_size_gb");
+  EXPECT_EQ(refusal_of("directory: /dev/shm/x"),
+            "directory: unknown key; the nearest known key is local_config.directory");
 }
 
 TEST(Config, WrongTypesNameKeyValueAndExpectation) {
@@ -186,22 +201,49 @@ TEST(Config, SizesOutOfRangeAreRefused) {
 }
 
 TEST(Config, WhatIsNotBuiltIsRefusedWithWhatToUse) {
-  EXPECT_EQ(refusal_of("backend: local"), "backend: local is not built yet; use gds");
   EXPECT_EQ(refusal_of("backend: remote"), "backend: remote is not built yet; use gds");
-  EXPECT_EQ(refusal_of("backend: [local, gds]"), "backend: local is not built yet; use gds");
-  EXPECT_EQ(refusal_of("backend: [gds, gds]"),
-            "backend: [gds, gds]: several tiers are not built yet; use gds");
+  EXPECT_EQ(refusal_of("backend: [local, gds, remote]"),
+            "backend: remote is not built yet; use gds");
   EXPECT_EQ(refusal_of("enable_compression: true"),
             "gds_config.enable_compression: true is not built yet; use false");
 }
 
 TEST(Config, UnknownChoicesNameTheKnownOnes) {
-  EXPECT_EQ(refusal_of("backend: disk"), "backend: \"disk\" is not accepted; expected gds");
+  EXPECT_EQ(refusal_of("backend: disk"),
+            "backend: \"disk\" is not accepted; expected one of gds, local");
   EXPECT_EQ(refusal_of("io_engine: aio"),
             "gds_config.io_engine: \"aio\" is not accepted; expected one of auto, uring, posix");
   EXPECT_EQ(refusal_of("eviction_policy: fifo"),
             "gds_config.eviction_policy: \"fifo\" is not accepted; expected lru");
   EXPECT_EQ(refusal_of("log_level: loud").find("log_level: \"loud\""), 0u);
+}
+
+TEST(Config, TiersStandFromFastToSlow) {
+  const auto tiers = [](const std::string& text, const Variables& variables = {}) {
+    auto config = load_text(text, variables);
+    EXPECT_TRUE(config) << config.error().message;
+    return config ? config->backend : std::vector<std::string>{};
+  };
+  const std::vector<std::string> both{"local", "gds"};
+  EXPECT_EQ(tiers("cache_dir: /d\nbackend: [local, gds]"), both);
+  EXPECT_EQ(tiers("cache_dir: /d", {{"PENSTOCK_BACKEND", "local,gds"}}), both);
+  EXPECT_EQ(tiers("backend: local"), std::vector<std::string>{"local"});  // needs no drive
+  for (const char* wrong : {"[gds, local]", "[gds, gds]", "[local, local]", "[]"})
+    EXPECT_EQ(
+        refusal_of(std::string{"backend: "} + wrong),
+        std::string{"backend: "} + wrong + " is not accepted; expected gds, local or [local, gds]");
+}
+
+TEST(Config, TheMemoryTierHasItsOwnKeys) {
+  auto config = load_text("cache_dir: /d\nlocal_config:\n  max_cache_size_gb: 2",
+                          {{"PENSTOCK_LOCAL_DIRECTORY", "/dev/shm/mine"}});
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->local_config.directory, "/dev/shm/mine");
+  EXPECT_EQ(config->local_config.max_cache_size_gb, 2);
+  EXPECT_EQ(config->gds_config.max_cache_size_gb, GdsConfig{}.max_cache_size_gb);
+  EXPECT_EQ(refusal_of("local_config:\n  max_cache_size_gb: -1")
+                .find("local_config.max_cache_size_gb: -1 is not accepted; expected a number"),
+            0u);
 }
 
 TEST(Config, CacheDirIsNeededAndNamed) {

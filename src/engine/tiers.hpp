@@ -1,0 +1,46 @@
+// Tiers: the stores of an engine, opened as the configuration says, and what is asked of all of
+// them at once. Any thread.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "device/copy_map.hpp"
+#include "mover/tiers.hpp"
+
+namespace penstock {
+
+class Tiers {
+ public:
+  // Opens (or shares) the stores of config.backend. A new store's block size is no larger than the
+  // smallest copy of `maps`. Where the drives' store is there, the memory tier is left out, with a
+  // warning, if it cannot be used; a wrong setting is an error all the same.
+  static Result<std::unique_ptr<Tiers>> open(const Config& config,
+                                             const std::vector<CopyMap>& maps);
+
+  const TierStores& stores() const noexcept { return stores_; }
+  Store& slowest() const noexcept { return *stores_.get(stores_.slowest()); }
+
+  // Interns the namespace in every store. Waits for each index, at most 5 s.
+  Result<NamespaceId> open_namespace(const NamespaceSpec& spec);
+  std::optional<TierNamespace> find_namespace(NamespaceId id) const;
+  Lookup lookup(NamespaceId id, std::vector<Key> chain, std::vector<GroupNeed> groups) const;
+
+  // The memory tier's figures begin with "local_" where it is not the only one.
+  std::map<std::string, double> metrics() const;
+  std::map<std::string, std::string> facts() const;
+
+ private:
+  explicit Tiers(TierStores stores) : stores_{std::move(stores)} {}
+  std::string prefix(Tier tier) const;
+
+  TierStores stores_;
+  std::string left_out_;  // why there is no memory tier
+  mutable std::mutex mutex_;
+  std::unordered_map<NamespaceId, TierNamespace> spaces_;  // guarded by mutex_; by the engine's ids
+};
+
+}  // namespace penstock

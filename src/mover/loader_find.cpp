@@ -1,0 +1,169 @@
+// How a load learns where its chunks are, tier after tier, and whether they are promoted.
+#include <set>
+
+#include "base/sizes.hpp"
+#include "mover/loader.hpp"
+
+namespace penstock {
+
+namespace {
+// A promotion is worth a short wait for room; if the index is busy for longer, the load goes on
+// without.
+constexpr std::chrono::milliseconds kPatience{20};
+}  // namespace
+
+void Loader::ask(Entry& entry, Tier tier, std::vector<size_t> chunks) {
+  Job& job = *entry.job;
+  std::vector<CopyName> names;
+  for (const size_t i : chunks) names.push_back(job.chunks[i].name);
+  const bool queued =
+      context_.store(tier).find(job.space.in(tier), std::move(names),
+                                [this, id = job.id, tier, chunks = std::move(chunks),
+                                 inbox = context_.inbox](std::vector<CopyRecord> records) mutable {
+                                  inbox->post([this, id, tier, chunks = std::move(chunks),
+                                               records = std::move(records)]() mutable {
+                                    found(id, tier, chunks, std::move(records));
+                                  });
+                                });
+  if (!queued) end(job.id, Status::Busy);
+}
+
+// A record comes from disk: it must fit the copy that was asked for in every respect.
+bool Loader::accept(ChunkWork& chunk, Tier tier, CopyRecord& record) const {
+  if (record.status != Status::Ok || record.length != chunk.bytes) return false;
+  if (record.checksums.size() != div_up(chunk.bytes, context_.block_size)) return false;
+  if (!context_.fits(tier, chunk, record.extents)) return false;
+  chunk.tier = tier;
+  chunk.blocks = flatten(record.extents);
+  chunk.checksums = std::move(record.checksums);
+  chunk.record_id = record.id;
+  return true;
+}
+
+void Loader::found(JobId id, Tier tier, const std::vector<size_t>& chunks,
+                   std::vector<CopyRecord> records) {
+  const auto known = jobs_.find(id);
+  if (known == jobs_.end()) return;
+  Entry& entry = known->second;
+  Job& job = *entry.job;
+  job.answered = true;
+  if (tier == context_.stores.slowest()) {
+    entry.rest.chunks = chunks;
+    entry.rest.records = std::move(records);
+    if (!entry.rest.wants_room || !entry.rest.room.empty()) go_on(entry);
+    return;
+  }
+  std::vector<size_t> missing;
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    ChunkWork& chunk = job.chunks[chunks[i]];
+    if (chunk.phase == ChunkPhase::Done) continue;
+    if (i < records.size() && accept(chunk, tier, records[i]))
+      chunk.phase = ChunkPhase::Moving;
+    else
+      missing.push_back(chunks[i]);
+  }
+  if (missing.empty()) return touch(job);
+  entry.rest.chunks = missing;
+  ask_for_room(entry);
+  ask(entry, context_.stores.slowest(), std::move(missing));
+}
+
+// The drives have answered for the rest, and there is room in memory, or no time to wait for it.
+void Loader::go_on(Entry& entry) {
+  Job& job = *entry.job;
+  const Rest rest = std::exchange(entry.rest, {});
+  const Tier tier = context_.stores.slowest();
+  std::vector<CopyRecord> records = std::move(*rest.records);
+  for (size_t i = 0; i < rest.chunks.size(); ++i) {
+    const size_t index = rest.chunks[i];
+    ChunkWork& chunk = job.chunks[index];
+    if (chunk.phase == ChunkPhase::Done) continue;
+    if (i < records.size() && accept(chunk, tier, records[i])) {
+      chunk.phase = ChunkPhase::Moving;
+      continue;
+    }
+    const Status why = i < records.size() ? records[i].status : Status::NotFound;
+    fail(job, index, why == Status::Ok ? Status::NotFound : why);
+  }
+  promote(job, rest);
+}
+
+// The drives' copies count as used too, or those that are always found in memory would be the first
+// to go there.
+void Loader::touch(const Job& job) {
+  if (!context_.has(Tier::Gds)) return;
+  std::map<uint32_t, CopyName> deepest;
+  for (const ChunkWork& chunk : job.chunks) deepest[chunk.name.group] = chunk.name;
+  std::vector<CopyName> names;
+  for (const auto& [group, name] : deepest) names.push_back(name);
+  // Nobody waits for it: if the queue is full, they were not used.
+  context_.store(Tier::Gds).find(job.space.in(Tier::Gds), std::move(names),
+                                 [](const std::vector<CopyRecord>&) {});
+}
+
+// Room for what is not in memory, asked for at once with the question to the drives.
+void Loader::ask_for_room(Entry& entry) {
+  const Job& job = *entry.job;
+  std::vector<Wish> wishes;
+  std::map<uint32_t, Key> above;  // by group
+  for (const ChunkWork& chunk : job.chunks) {
+    // What is loaded before it is in memory, or comes there if this does.
+    const auto last = above.find(chunk.name.group);
+    const bool follows = last != above.end() && last->second == chunk.parent;
+    above[chunk.name.group] = chunk.name.key;
+    if (chunk.phase != ChunkPhase::Waiting) continue;
+    Wish wish{chunk.name, chunk.bytes};
+    if (!follows) wish.parent = chunk.parent;
+    wishes.push_back(std::move(wish));
+  }
+  entry.rest.patience = Clock::now() + kPatience;
+  entry.rest.wants_room =
+      context_.store(Tier::Local)
+          .reserve(job.space.in(Tier::Local), std::move(wishes),
+                   [this, id = job.id, inbox = context_.inbox,
+                    &store = context_.store(Tier::Local)](std::vector<Reservation> reservations) {
+                     // Leases, so that whatever comes in between gives them back.
+                     auto room = std::make_shared<std::vector<Room>>();
+                     for (Reservation& reservation : reservations)
+                       room->push_back(
+                           {reservation.status,
+                            std::make_shared<ExtentLease>(std::move(reservation.extents),
+                                                          [&store](std::vector<Extent> extents) {
+                                                            store.release(std::move(extents));
+                                                          })});
+                     inbox->post([this, id, room] {
+                       const auto found = jobs_.find(id);
+                       if (found == jobs_.end() || !found->second.rest.wants_room) return;
+                       Entry& known = found->second;
+                       known.rest.room = std::move(*room);
+                       if (known.rest.records) go_on(known);
+                     });
+                   });
+}
+
+// Down each chain as far as there is room: below a copy that is not there none can be published.
+void Loader::promote(Job& job, const Rest& rest) {
+  std::set<uint32_t> ended;  // groups
+  for (size_t i = 0; i < rest.chunks.size() && i < rest.room.size(); ++i) {
+    ChunkWork& chunk = job.chunks[rest.chunks[i]];
+    const auto& [status, lease] = rest.room[i];
+    const uint32_t group = chunk.name.group;
+    if (status == Status::Present) continue;  // another process has brought it there meanwhile
+    if (status != Status::Ok || chunk.phase != ChunkPhase::Moving || ended.contains(group) ||
+        !context_.fits(Tier::Local, chunk, lease->extents())) {
+      ended.insert(group);
+      continue;
+    }
+    chunk.lease = lease;
+    chunk.memory = flatten(lease->extents());
+    chunk.pending =
+        promoted_.announce(job.space.in(Tier::Local), chunk,
+                           [&metrics = context_.metrics, bytes = chunk.bytes](Status published) {
+                             if (published != Status::Ok) return;
+                             metrics.promoted_chunks.add();
+                             metrics.promoted_bytes.add(bytes);
+                           });
+  }
+}
+
+}  // namespace penstock

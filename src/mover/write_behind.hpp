@@ -1,0 +1,88 @@
+// WriteBehind: copies that were saved to host memory, on their way to the drives. Mover thread
+// only.
+//
+// Nobody waits for it: it writes a few requests at a time, fewer while there are loads, from the
+// memory in which the copies lie. There they are held, but only for a minute, since a process that
+// holds them may die; so a copy may be evicted while it is written, and is published on the drive
+// only if memory still has the same record afterwards. Copies
+// go in the order of their saving, so parents come first; what cannot go is dropped with what
+// follows it, counted, and stays in memory as long as it stays. What waits is bounded by the memory
+// that it lies in: when that is full of it, saves go to the drives directly.
+//
+// An orphan is a copy that could not be published in memory, because memory had lost its parent:
+// its blocks there are still reserved, and go back when it is on the drive.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <set>
+
+#include "mover/context.hpp"
+#include "mover/publisher.hpp"
+
+namespace penstock {
+
+struct BehindCopy : CopyWork {
+  enum class Phase : uint8_t {
+    Waiting,  // for the stores: where it lies, and where it may go
+    Writing,
+    Written,   // not yet known to be what was written
+    Checking,  // whether memory still has it
+    Checked,   // it is to be published
+    Ended,
+  };
+  TierNamespace space;
+  Phase phase = Phase::Waiting;
+  std::shared_ptr<ExtentLease> orphan;  // its blocks in memory
+  std::function<void(Status)> done;     // may be empty
+};
+
+class WriteBehind {
+ public:
+  explicit WriteBehind(MoverContext& context)
+      : context_{context}, publisher_{context.stores.get(Tier::Gds), context.inbox} {}
+
+  // A copy that has just been published in memory.
+  void add(const CopyWork& copy, const TierNamespace& space);
+  // Its `lease` has its blocks in memory; `done` is called with what came of it.
+  void add_orphan(const CopyWork& copy, const TierNamespace& space,
+                  std::function<void(Status)> done);
+  // Whether that copy is on its way.
+  bool has(const TierNamespace& space, const CopyName& name) const;
+  bool issue(bool loads_wait);  // starts what can be started; true if there was anything
+  void written(Transfer& transfer, const IoCompletion& completion);
+  bool publish() { return publisher_.publish(); }
+  bool empty() const noexcept { return queue_.empty() && active_.empty(); }
+  void drop_all();  // what is written already completes without it
+
+ private:
+  using Copy = std::shared_ptr<BehindCopy>;
+  using Batch = std::vector<Copy>;
+  using FullName = std::pair<NamespaceId, CopyName>;  // the namespace as the drives know it
+
+  Copy push(const CopyWork& work, const TierNamespace& space);
+  bool start_batch();
+  void located(const Batch& batch, std::vector<CopyRecord> records);
+  void reserve(const Batch& batch);
+  void reserved(const Batch& batch, std::vector<Reservation>& reservations);
+  bool issue_writes(size_t most);
+  bool check();
+  void checked(const Batch& batch, std::vector<CopyRecord> records);
+  void ready(BehindCopy& copy);
+  void published(const Copy& copy, Status status);
+  void end(const Copy& copy, Status status);
+  void drop(const Copy& copy, Status status);
+  void forget_ended();
+  void settle();
+  template <typename Answer>
+  bool find(const Batch& batch, Answer&& answer);
+
+  MoverContext& context_;
+  Publisher publisher_;
+  std::deque<Copy> queue_;   // not begun
+  std::deque<Copy> active_;  // begun, in order
+  std::set<FullName> names_;
+  std::vector<int64_t> settled_;  // records in memory that need not be held any more
+};
+
+}  // namespace penstock

@@ -1,0 +1,184 @@
+// Failing drives and kill -9 under an engine over host memory and a drive: write-behind and
+// promotion. Whatever happens, nothing wrong is reported as Ok, nothing leaks in either store, and
+// what memory has is served.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <time.h>
+
+#include <cstdlib>
+#include <random>
+
+#include "support/child.hpp"
+#include "support/tier_rig.hpp"
+
+namespace penstock::test {
+namespace {
+
+constexpr uint32_t kChunks = 4;
+
+struct Case {
+  const char* engine;  // io_engine
+  const char* kind;
+};
+
+class TiersFault : public testing::TestWithParam<Case> {
+ protected:
+  void TearDown() override { ::unsetenv("PENSTOCK_TEST_FAULT"); }
+
+  std::unique_ptr<TierRig> open(const std::string& drive, const std::string& memory,
+                                const std::string& fault) {
+    if (fault.empty()) {
+      ::unsetenv("PENSTOCK_TEST_FAULT");
+    } else {
+      ::setenv("PENSTOCK_TEST_FAULT", (fault + ":" + GetParam().kind).c_str(), 1);
+    }
+    auto rig = std::make_unique<TierRig>(drive, memory + "/local", 0.05);
+    rig->config.gds_config.io_engine = GetParam().engine;
+    rig->config.gds_config.load_deadline_s = 0.3;
+    rig->config.gds_config.save_deadline_s = 5;
+    rig->open();
+    return rig;
+  }
+  bool is(const std::string& kind) const { return kind == GetParam().kind; }
+};
+
+double used(const TierRig& rig, const std::string& prefix) {
+  return rig.metric(prefix + "blocks_total") - rig.metric(prefix + "blocks_free");
+}
+
+TEST_P(TiersFault, EveryWriteBehindInTurn) {
+  int untouched = 0;
+  for (int n = 1; untouched < 2; ++n) {
+    ASSERT_LT(n, 64) << "the fault never stopped being met";
+    TempDir drive;
+    TempDir memory{in_memory()};
+    {
+      const auto rig = open(drive.path(), memory.path(), "write:" + std::to_string(n));
+      ASSERT_EQ(rig->save(0, kChunks).status, Status::Ok);  // it is in memory, whatever the drive
+      if (!is("stuck")) {
+        ASSERT_TRUE(rig->written_behind()) << "operation " << n;
+      }
+      EXPECT_EQ(rig->load(0, kChunks), kChunks);
+      if (rig->metric("write_behind_chunks") == kChunks) ++untouched;
+    }
+    std::filesystem::remove_all(memory / "local");
+    const auto rig = open(drive.path(), memory.path(), "");
+    const uint32_t found = lookup_now(*rig->engine, rig->ns, 0, kChunks);
+    EXPECT_LE(rig->load(0, kChunks), found);
+    rig->save(0, kChunks);
+    ASSERT_TRUE(rig->written_behind());
+    EXPECT_EQ(rig->load(0, kChunks), kChunks) << "operation " << n;
+    // Below damage copies may still be there when they are saved again, and go then.
+    if (!is("corrupt")) {
+      EXPECT_EQ(rig->metric("copies"), kChunks) << "operation " << n;
+    }
+    EXPECT_TRUE(eventually([&] { return used(*rig, "") == 4 * rig->metric("copies"); }))
+        << "operation " << n;
+  }
+}
+
+TEST_P(TiersFault, EveryReadOfAPromotionInTurn) {
+  TempDir drive;
+  {
+    TempDir memory{in_memory()};
+    const auto rig = open(drive.path(), memory.path(), "");
+    ASSERT_EQ(rig->save(0, kChunks).status, Status::Ok);
+    ASSERT_TRUE(rig->written_behind());
+  }
+  int untouched = 0;
+  for (int n = 1; untouched < 2; ++n) {
+    ASSERT_LT(n, 64) << "the fault never stopped being met";
+    TempDir memory{in_memory()};
+    {
+      const auto rig = open(drive.path(), memory.path(), "read:" + std::to_string(n));
+      if (rig->load(0, kChunks) == kChunks) ++untouched;
+    }
+    // What came into memory is right, and takes only its own blocks.
+    const auto rig = open(drive.path(), memory.path(), "");
+    const uint32_t found = lookup_now(*rig->engine, rig->ns, 0, kChunks);
+    if (!is("corrupt")) {
+      EXPECT_EQ(found, kChunks) << "operation " << n;
+    }
+    EXPECT_EQ(rig->load(0, kChunks), found);
+    EXPECT_TRUE(eventually([&] { return used(*rig, "local_") == 4 * rig->metric("local_copies"); }))
+        << "operation " << n;
+    rig->save(0, kChunks);  // a byte that was turned on the way counts as damage of the drive
+    ASSERT_TRUE(rig->written_behind());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, TiersFault,
+                         testing::Values(Case{"uring", "eio"}, Case{"uring", "enospc"},
+                                         Case{"uring", "short"}, Case{"uring", "delay"},
+                                         Case{"uring", "stuck"}, Case{"uring", "corrupt"},
+                                         Case{"posix", "eio"}, Case{"posix", "corrupt"}),
+                         [](const auto& info) {
+                           return std::string{info.param.engine} + "_" + info.param.kind;
+                         });
+
+// Saves and loads chains until it is killed; ends by itself with 1 if a byte is wrong.
+pid_t start_saver(const std::string& drive, const std::string& memory, uint64_t seed) {
+  const pid_t child = ::fork();
+  if (child != 0) return child;
+  ::setenv("PENSTOCK_TEST_FAULT", "write:1+:delay", 1);  // so that much waits for the drive
+  TierRig rig{drive, memory + "/local", 0.02};
+  rig.open();
+  std::mt19937_64 random{seed};
+  while (!testing::Test::HasFailure()) {
+    const uint64_t chain = 1 + random() % 12;
+    if (random() % 2 == 0)
+      rig.save(0, 4, chain);
+    else
+      rig.load(0, 4, chain);
+  }
+  ::_exit(1);
+}
+
+bool kill_and_reap(pid_t child) {
+  ::kill(child, SIGKILL);
+  int status = 0;
+  return ::waitpid(child, &status, 0) == child && WIFSIGNALED(status) &&
+         WTERMSIG(status) == SIGKILL;
+}
+
+TEST(TiersKill, NothingIsWrongAndNothingLeaks) {
+  TempDir drive;
+  TempDir memory{in_memory()};
+  std::mt19937_64 random{5};
+  uint64_t loaded = 0;
+  for (int round = 0; round < 15; ++round) {
+    const pid_t first = start_saver(drive.path(), memory.path(), random());
+    const pid_t second = start_saver(drive.path(), memory.path(), random());
+    const timespec time{0, static_cast<long>(20'000'000 + random() % 200'000'000)};
+    ::nanosleep(&time, nullptr);  // the moment is the point of it
+    const bool one = kill_and_reap(first);
+    const bool two = kill_and_reap(second);
+    ASSERT_TRUE(one && two) << "a process ended by itself in round " << round;
+    const std::string said = in_child([&]() -> std::string {
+      TierRig rig{drive.path(), memory / "local", 0.02};
+      rig.open();
+      uint32_t good = 0;
+      for (uint64_t chain = 1; chain <= 12; ++chain) {
+        const uint32_t found = lookup_now(*rig.engine, rig.ns, 0, 4, {GroupNeed{}}, chain);
+        const uint32_t back = rig.load(0, 4, chain);
+        if (back != found) return "found, but not loaded";
+        good += back;
+      }
+      if (!rig.written_behind()) return "not written behind";
+      for (const char* prefix : {"", "local_"})
+        if (!eventually([&] {
+              return used(rig, prefix) == 4 * rig.metric(std::string{prefix} + "copies");
+            }))
+          return std::string{prefix} + "blocks leaked";
+      return testing::Test::HasFailure() ? "wrong bytes" : std::to_string(good);
+    });
+    ASSERT_TRUE(!said.empty() && std::isdigit(said[0])) << said << " in round " << round;
+    loaded += std::stoul(said);
+    ASSERT_EQ(audit(memory / "local"), "");
+    ASSERT_EQ(audit(drive.path()), "");
+  }
+  EXPECT_GT(loaded, 20u);
+}
+
+}  // namespace
+}  // namespace penstock::test

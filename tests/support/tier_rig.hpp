@@ -1,0 +1,92 @@
+// TierRig: an engine over host memory and a drive, with pages on the host. For tests of tiers.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "support/files.hpp"
+#include "support/rig.hpp"
+#include "support/store_rig.hpp"
+
+namespace penstock::test {
+
+class TierRig {
+ public:
+  static constexpr uint32_t kRowsPerChunk = 4, kLayers = 4, kPage = 16384;
+  static constexpr uint64_t kChunkBytes = uint64_t{kRowsPerChunk} * kLayers * kPage;
+
+  TierRig(const std::string& drive, const std::string& memory, double local_gb = 0.1) {
+    config = config_for(drive, 0.5);
+    config.gds_config.block_size = 65536;  // four blocks a copy
+    config.backend = {"local", "gds"};
+    config.local_config.directory = memory;
+    config.local_config.max_cache_size_gb = local_gb;
+  }
+
+  void open(uint32_t chunks = 16) {
+    engine.reset();
+    pages = std::make_unique<Pages>(kLayers, chunks * kRowsPerChunk, kPage, kRowsPerChunk);
+    auto opened = Engine::open(config, {pages->layout()});
+    ASSERT_TRUE(opened) << opened.error().message;
+    engine = std::move(*opened);
+    auto opened_namespace = engine->open_namespace(namespace_spec());
+    ASSERT_TRUE(opened_namespace) << opened_namespace.error().message;
+    ns = *opened_namespace;
+  }
+
+  // Chunks [first, first + count) of a chain, in the rows of the same numbers.
+  JobRequest job(JobKind kind, uint64_t first, uint32_t count, uint64_t chain = 0) const {
+    return chain_job(kind, ns, first, count, kRowsPerChunk,
+                     static_cast<int32_t>(first * kRowsPerChunk), chain);
+  }
+  JobResult save(uint64_t first, uint32_t count, uint64_t chain = 0) {
+    for (uint64_t row = first * kRowsPerChunk; row < (first + count) * kRowsPerChunk; ++row)
+      pages->fill(static_cast<uint32_t>(row), seed(row, chain));
+    return run_job(*engine, job(JobKind::Save, first, count, chain));
+  }
+  // Chunks that are reported as loaded; each of them is compared with what was saved.
+  uint32_t load(uint64_t first, uint32_t count, uint64_t chain = 0) {
+    pages->wipe();
+    last = run_job(*engine, job(JobKind::Load, first, count, chain));
+    uint32_t good = 0;
+    for (uint64_t i = 0; i < last.chunk_status.size(); ++i) {
+      if (last.chunk_status[i] != Status::Ok) continue;
+      ++good;
+      for (uint64_t row = (first + i) * kRowsPerChunk; row < (first + i + 1) * kRowsPerChunk; ++row)
+        EXPECT_TRUE(pages->holds(static_cast<uint32_t>(row), seed(row, chain)))
+            << "a wrong byte in row " << row << " of chain " << chain;
+    }
+    EXPECT_TRUE(pages->neighbours_intact());
+    return good;
+  }
+  std::vector<TierRun> runs(uint32_t count, uint64_t chain = 0) const {
+    std::vector<Key> keys;
+    for (uint64_t i = 0; i < count; ++i) keys.push_back(key_of(chain * 1'000'000 + i));
+    auto lookup = engine->lookup(ns, std::move(keys), {GroupNeed{}});
+    EXPECT_TRUE(lookup.wait(std::chrono::seconds{10}).has_value());
+    return lookup.runs();
+  }
+  double metric(const std::string& name) const {
+    const auto all = engine->metrics();
+    const auto found = all.find(name);
+    EXPECT_NE(found, all.end()) << name;
+    return found == all.end() ? -1 : found->second;
+  }
+  // All that was saved is on the drive, or will never be.
+  bool written_behind() const {
+    return eventually([&] { return metric("write_behind_pending_bytes") == 0; });
+  }
+
+  Config config;
+  std::unique_ptr<Pages> pages;
+  std::unique_ptr<Engine> engine;
+  NamespaceId ns = 0;
+  JobResult last;
+
+ private:
+  static uint64_t seed(uint64_t row, uint64_t chain) { return row + 1 + 1000 * chain; }
+};
+
+}  // namespace penstock::test
