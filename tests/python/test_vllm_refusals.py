@@ -18,6 +18,7 @@ def refuse(
         parallel_config=SimpleNamespace(**parallel),
         speculative_config=settings.pop("speculative", None),
         use_v2_model_runner=v2,
+        model_config=SimpleNamespace(enable_sleep_mode=settings.pop("sleeps", False)),
         scheduler_config=SimpleNamespace(async_scheduling=settings.pop("overlapping", False)),
         cache_config=SimpleNamespace(**{"cache_dtype": "auto", **settings}),
     )
@@ -43,6 +44,7 @@ def test_a_plain_engine_is_welcome():
         ({"parallel": {"decode_context_parallel_size": 2}}, "decode context"),
         ({"parallel": {"prefill_context_parallel_size": 2}}, "prefill context"),
         ({"speculative": object()}, "speculative"),
+        ({"sleeps": True}, "sleep mode"),
         ({"calculate_kv_scales": True, "cache_dtype": "fp8"}, "use scales from the checkpoint"),
         ({"v2": True, "hash_block": 8}, "VLLM_USE_V2_MODEL_RUNNER=0"),
         ({"overlapping": True, "use_async": False}, "--no-async-scheduling"),

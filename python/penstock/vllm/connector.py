@@ -254,6 +254,11 @@ def _refuse_unsupported(vllm_config: VllmConfig, config: Any, plan: Plan) -> Non
         raise UnsupportedLayout("Penstock does not support prefill context parallelism yet")
     if vllm_config.speculative_config is not None:
         raise UnsupportedLayout("Penstock does not support speculative decoding yet")
+    if getattr(vllm_config.model_config, "enable_sleep_mode", False):
+        raise UnsupportedLayout(
+            "Penstock does not support sleep mode yet: it takes the KV cache's memory away, and "
+            "nothing tells a connector before"
+        )
     cache = vllm_config.cache_config
     if getattr(cache, "calculate_kv_scales", False) and cache.cache_dtype != "auto":
         raise UnsupportedLayout(
