@@ -4,6 +4,9 @@
 #include "base/sizes.hpp"
 
 namespace penstock {
+namespace {
+constexpr uint64_t kMemoryRun = 8 << 20;
+}  // namespace
 
 std::shared_ptr<ExtentLease> MoverContext::lease(Tier tier, std::vector<Extent> extents) const {
   return std::make_shared<ExtentLease>(
@@ -21,11 +24,12 @@ MoverContext::Run MoverContext::run_at(const CopyWork& copy, uint32_t first) con
     return memory.range_end(blocks[i].pool, blocks[i].block) ==
            memory.range_end(blocks[i - 1].pool, blocks[i - 1].block);
   };
+  // Host memory needs no slot, and a link likes long runs (docs/benchmarks/device.md).
+  const uint64_t limit = copy.tier == Tier::Local ? kMemoryRun : transfers.slot_bytes();
   Run run{1, block_begin(first), block_end(copy, first)};
   for (uint32_t i = first + 1; i < copy.blocks.size(); ++i) {
     const uint64_t end = block_end(copy, i);
-    if (!follows(copy.blocks, i) || round_up(end - run.begin, kSector) > transfers.slot_bytes())
-      break;
+    if (!follows(copy.blocks, i) || round_up(end - run.begin, kSector) > limit) break;
     if (!copy.memory.empty() && !(follows(copy.memory, i) && one_range(copy.memory, i))) break;
     if (copy.tier == Tier::Local && !one_range(copy.blocks, i)) break;
     run.end = end;

@@ -1,0 +1,45 @@
+// Inspector: what people see of a store.
+#include <gtest/gtest.h>
+
+#include "store/inspect.hpp"
+#include "support/store_rig.hpp"
+
+namespace penstock::test {
+namespace {
+
+constexpr uint64_t kMib = 1 << 20;
+
+TEST(Inspector, ShowsAStoreThatIsInUse) {
+  TempDir directory;
+  EXPECT_EQ(Inspector::open(directory.path()).status(), Status::NotFound);
+  StoreRig rig{options_for(directory.path(), 64 * kMib)};
+  // Well below the size: no eviction changes the figures between two looks.
+  for (uint64_t i = 1; i <= 300; ++i) ASSERT_EQ(rig.save(i, 0), Status::Ok);
+  auto inspector = Inspector::open(directory.path());
+  ASSERT_TRUE(inspector) << inspector.error().message;
+  const auto namespaces = (*inspector)->namespaces();
+  ASSERT_TRUE(namespaces);
+  ASSERT_EQ(namespaces->size(), 1u);
+  const NamespaceInfo& info = namespaces->front();
+  EXPECT_EQ(info.description, namespace_spec().description);
+  EXPECT_EQ(info.digest, namespace_spec().digest);
+  EXPECT_EQ(static_cast<double>(info.copies), rig.metric("copies"));
+  EXPECT_EQ(info.bytes, info.copies * 65536);
+  EXPECT_GT(info.last_used, 0);
+  uint64_t seen = 0;
+  ASSERT_TRUE((*inspector)->for_each_copy(info.id, [&](const CopyRow& row) {
+    EXPECT_TRUE(row.is_valid);
+    return ++seen < info.copies;
+  }));
+  EXPECT_EQ(seen, info.copies);
+  const auto totals = (*inspector)->totals();
+  ASSERT_TRUE(totals);
+  EXPECT_EQ(totals->copies, info.copies);
+  EXPECT_EQ(rig.save(5000), Status::Ok);  // it was not in the way
+  rig.store.reset();
+  StoreRig again{options_for(directory.path(), 64 * kMib)};
+  EXPECT_TRUE(again.has(5000));
+}
+
+}  // namespace
+}  // namespace penstock::test
