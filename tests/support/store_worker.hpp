@@ -88,9 +88,10 @@ class StoreWorker {
     }
     const Status status = rig_.commit({std::move(copy)}).front();
     if (status == Status::Ok) ++saved;
-    // It is another process's already, its parent was evicted meanwhile, or the pool shrinks.
+    // It is another process's already, its parent was evicted meanwhile, the pool shrinks, or a
+    // reader that was stopped in its snapshot keeps a full log from starting over.
     if (status != Status::Ok && status != Status::Present && status != Status::NotFound &&
-        status != Status::Rejected)
+        status != Status::Rejected && status != Status::NoSpace)
       wrong = "commit: " + std::string{to_string(status)};
   }
 
