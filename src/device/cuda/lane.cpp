@@ -50,18 +50,20 @@ cudaError_t Lane::allocate() noexcept {
     if (error == cudaSuccess) error = make();
   };
   also([&] { return make_stream(copy_stream_, options_.priority); });
-  also([&] { return make_stream(kernel_stream_, options_.priority); });
   also([&] { return make_stream(signal_stream_, options_.priority); });
+  for (CudaStream& stream : kernel_streams_)
+    also([&] { return make_stream(stream, options_.priority); });
   also([&] { return make_event(copied_); });
-  also([&] { return make_event(kernel_done_); });
   for (size_t i = 0; i < kFlights; ++i) {
     auto flight = std::make_unique<Flight>();
     flight->moves.reserve(options_.batch_moves);
     flight->staging.reserve(options_.batch_moves);
     also([&] { return make_pinned_memory(flight->host, bytes); });
     also([&] { return make_gpu_memory(flight->gpu, bytes); });
+    also([&] { return make_event(flight->kernel_done); });
     also([&] { return make_event(flight->done); });
-    free_.push_back(std::move(flight));
+    free_.push_back(flight.get());
+    flights_.push_back(std::move(flight));
   }
   return error;
 }
@@ -71,12 +73,14 @@ Lane::~Lane() {
 }
 
 void Lane::drain() noexcept {
-  for (const CudaStream* stream : {&copy_stream_, &kernel_stream_, &signal_stream_}) {
-    if (stream->get() != nullptr && cudaStreamSynchronize(stream->get()) != cudaSuccess) {
-      (void)cudaGetLastError();
-      broken_ = true;
-    }
-  }
+  const auto wait = [this](const CudaStream& stream) {
+    if (stream.get() == nullptr || cudaStreamSynchronize(stream.get()) == cudaSuccess) return;
+    (void)cudaGetLastError();
+    broken_ = true;
+  };
+  wait(copy_stream_);
+  for (const CudaStream& stream : kernel_streams_) wait(stream);
+  wait(signal_stream_);
 }
 
 size_t Lane::submit(std::span<PageMove* const> moves) noexcept {
@@ -95,7 +99,7 @@ size_t Lane::submit(std::span<PageMove* const> moves) noexcept {
     if (count == 0) break;
     accepted += count;
     const cudaError_t error = start(flight);
-    in_flight_.push_back(std::move(free_.back()));
+    in_flight_.push_back(&flight);
     free_.pop_back();
     if (error != cudaSuccess) {
       log_once(LogLevel::Error, std::string{"GPU copies: "} + cudaGetErrorString(error));
@@ -132,6 +136,7 @@ size_t Lane::fill(Flight& flight, std::span<PageMove* const> moves) noexcept {
 }
 
 cudaError_t Lane::start(Flight& flight) noexcept {
+  flight.kernels = kernel_streams_[next_kernel_stream_++ % kernel_streams_.size()].get();
   auto* descriptors = reinterpret_cast<DeviceMove*>(flight.host.get());
   auto* rows = reinterpret_cast<int32_t*>(descriptors + options_.batch_moves);
   uint32_t leaf = 0, row = 0;
@@ -169,26 +174,27 @@ cudaError_t Lane::wait_tickets(const Flight& flight) noexcept {
     last = move->after.get();
     const cudaEvent_t event = static_cast<const Ticket*>(last)->event();
     const cudaError_t error =
-        try_cuda([&] { return cudaStreamWaitEvent(kernel_stream_.get(), event, 0); });
+        try_cuda([&] { return cudaStreamWaitEvent(flight.kernels, event, 0); });
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
 }
 
-cudaError_t Lane::launch(const Batch& batch, bool aligned) noexcept {
+cudaError_t Lane::launch(Flight& flight, const Batch& batch, bool aligned) noexcept {
+  const cudaStream_t stream = flight.kernels;
   std::scoped_lock lock{kernel_mutex_};
-  kernels_ran_ = true;
   cudaError_t error = try_cuda([&] {
-    return scatters() ? launch_scatter(batch, aligned, kernel_stream_.get())
-                      : launch_gather(batch, aligned, kernel_stream_.get());
+    return scatters() ? launch_scatter(batch, aligned, stream)
+                      : launch_gather(batch, aligned, stream);
   });
   if (error == cudaSuccess)
-    error = try_cuda([&] { return cudaEventRecord(kernel_done_.get(), kernel_stream_.get()); });
+    error = try_cuda([&] { return cudaEventRecord(flight.kernel_done.get(), stream); });
+  flight.kernel_ran = error == cudaSuccess;
   return error;
 }
 
 cudaError_t Lane::start_scatter(Flight& flight, const Batch& batch, bool aligned) noexcept {
-  const cudaStream_t copy = copy_stream_.get(), kernel = kernel_stream_.get();
+  const cudaStream_t copy = copy_stream_.get(), kernel = flight.kernels;
   cudaError_t error = try_cuda([&] {
     return cudaMemcpyAsync(flight.gpu.get(), flight.host.get(), descriptor_bytes(),
                            cudaMemcpyHostToDevice, copy);
@@ -207,7 +213,7 @@ cudaError_t Lane::start_scatter(Flight& flight, const Batch& batch, bool aligned
   also([&] { return cudaEventRecord(copied_.get(), copy); });
   also([&] { return cudaStreamWaitEvent(kernel, copied_.get(), 0); });
   if (error == cudaSuccess) error = wait_tickets(flight);
-  if (error == cudaSuccess) error = launch(batch, aligned);
+  if (error == cudaSuccess) error = launch(flight, batch, aligned);
   also([&] {
     return cudaMemcpyAsync(flight.host.get() + hash_offset(), flight.gpu.get() + hash_offset(),
                            flight.leaves * sizeof(uint64_t), cudaMemcpyDeviceToHost, kernel);
@@ -216,7 +222,7 @@ cudaError_t Lane::start_scatter(Flight& flight, const Batch& batch, bool aligned
 }
 
 cudaError_t Lane::start_gather(Flight& flight, const Batch& batch, bool aligned) noexcept {
-  const cudaStream_t copy = copy_stream_.get(), kernel = kernel_stream_.get();
+  const cudaStream_t copy = copy_stream_.get(), kernel = flight.kernels;
   cudaError_t error = try_cuda([&] {
     return cudaMemcpyAsync(flight.gpu.get(), flight.host.get(), descriptor_bytes(),
                            cudaMemcpyHostToDevice, kernel);
@@ -225,8 +231,8 @@ cudaError_t Lane::start_gather(Flight& flight, const Batch& batch, bool aligned)
     if (error == cudaSuccess) error = try_cuda(call);
   };
   if (error == cudaSuccess) error = wait_tickets(flight);
-  if (error == cudaSuccess) error = launch(batch, aligned);
-  also([&] { return cudaStreamWaitEvent(copy, kernel_done_.get(), 0); });
+  if (error == cudaSuccess) error = launch(flight, batch, aligned);
+  also([&] { return cudaStreamWaitEvent(copy, flight.kernel_done.get(), 0); });
   also([&] {
     return cudaMemcpyAsync(flight.host.get() + hash_offset(), flight.gpu.get() + hash_offset(),
                            flight.leaves * sizeof(uint64_t), cudaMemcpyDeviceToHost, copy);
@@ -290,7 +296,11 @@ void Lane::finish(Flight& flight, Status status) noexcept {
     done_.push_back(move);
   }
   ring_.free_to(flight.mark);
-  free_.push_back(std::move(in_flight_.front()));
+  {
+    std::scoped_lock lock{kernel_mutex_};
+    flight.kernel_ran = false;
+  }
+  free_.push_back(in_flight_.front());
   in_flight_.pop_front();
 }
 
@@ -306,9 +316,12 @@ void Lane::fail(Flight& flight) noexcept {
 
 void Lane::order_after_kernels(cudaStream_t stream) noexcept {
   std::scoped_lock lock{kernel_mutex_};
-  if (!kernels_ran_) return;
-  if (try_cuda([&] { return cudaEventQuery(kernel_done_.get()); }) == cudaSuccess) return;
-  (void)try_cuda([&] { return cudaStreamWaitEvent(stream, kernel_done_.get(), 0); });
+  for (const auto& flight : flights_) {
+    if (!flight->kernel_ran) continue;
+    const cudaEvent_t event = flight->kernel_done.get();
+    if (try_cuda([&] { return cudaEventQuery(event); }) == cudaSuccess) continue;
+    (void)try_cuda([&] { return cudaStreamWaitEvent(stream, event, 0); });
+  }
 }
 
 }  // namespace penstock::cuda

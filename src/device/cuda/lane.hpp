@@ -3,12 +3,15 @@
 //   scatter   host --copy engine--> ring --kernel: hash, pages--> leaf hashes --> host
 //   gather    pages --kernel: hash--> ring --copy engine--> host, leaf hashes --> host
 //
-// The copies of one batch overlap with the kernels of others: two streams a lane. Owned and driven
-// by one thread (the mover's), with the GPU current; what says so is for any thread. All memory is
-// allocated at open. After an error of CUDA the batch's moves are returned as Io; if the streams
-// cannot be drained after it, so is everything from then on.
+// The copies of all batches follow each other on one stream, their kernels take turns on several.
+// So copies overlap with kernels, and all batches that wait for a gap between the engine's own
+// kernels run in the same one. Owned and driven by one thread (the mover's), with the GPU current;
+// what says so is for any thread. All memory is allocated at open. After an error of CUDA the
+// batch's moves are returned as Io; if the streams cannot be drained after it, so is everything
+// from then on.
 #pragma once
 
+#include <array>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -68,9 +71,12 @@ class Lane {
     std::vector<PageMove*> moves;
     std::vector<std::byte*> staging;  // of each move
     size_t leaves = 0;
-    uint64_t mark = 0;  // of the ring
-    PinnedMemory host;  // descriptors, then leaf hashes
-    GpuMemory gpu;      // the same
+    uint64_t mark = 0;               // of the ring
+    PinnedMemory host;               // descriptors, then leaf hashes
+    GpuMemory gpu;                   // the same
+    cudaStream_t kernels = nullptr;  // one of the lane's
+    CudaEvent kernel_done;
+    bool kernel_ran = false;  // since it was last filled; guarded by kernel_mutex_
     CudaEvent done;
   };
 
@@ -80,7 +86,7 @@ class Lane {
   cudaError_t start(Flight& flight) noexcept;
   cudaError_t start_scatter(Flight& flight, const Batch& batch, bool aligned) noexcept;
   cudaError_t start_gather(Flight& flight, const Batch& batch, bool aligned) noexcept;
-  cudaError_t launch(const Batch& batch, bool aligned) noexcept;
+  cudaError_t launch(Flight& flight, const Batch& batch, bool aligned) noexcept;
   cudaError_t signal(Flight& flight, cudaStream_t last) noexcept;
   cudaError_t wait_tickets(const Flight& flight) noexcept;
   void finish(Flight& flight, Status status) noexcept;
@@ -94,17 +100,19 @@ class Lane {
   const Tables& tables_;
   Ring ring_;
   GpuMemory ring_memory_;
-  CudaStream copy_stream_, kernel_stream_, signal_stream_;
+  CudaStream copy_stream_, signal_stream_;
+  // The batches that fill the ring. More would share the driver's queues (8), and wait in them.
+  std::array<CudaStream, 4> kernel_streams_;
+  size_t next_kernel_stream_ = 0;
   CudaEvent copied_;
   std::function<void()> wake_;
-  std::vector<std::unique_ptr<Flight>> free_;
-  std::deque<std::unique_ptr<Flight>> in_flight_;  // oldest first
+  std::vector<std::unique_ptr<Flight>> flights_;  // all; fixed after open
+  std::vector<Flight*> free_;
+  std::deque<Flight*> in_flight_;  // oldest first
   std::deque<PageMove*> done_;
   bool broken_ = false;
 
-  std::mutex kernel_mutex_;  // guards the recording of kernel_done_ against its use
-  CudaEvent kernel_done_;
-  bool kernels_ran_ = false;  // guarded by kernel_mutex_
+  std::mutex kernel_mutex_;  // guards the recording of a flight's kernel_done against its use
 };
 
 }  // namespace penstock::cuda
