@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help deps engine build demo test test-cpp test-sanitizers test-python test-vllm test-gpu bench-gpu bench-vllm fuzz lint format bench clean
+.PHONY: help deps engine build demo test test-cpp test-sanitizers test-python test-vllm test-gpu bench-gpu bench-vllm fuzz lint format bench docs clean
 
 VENV := build/venv/bin
 CMAKE = $(VENV)/cmake
@@ -42,6 +42,7 @@ test: build engine  ## all tests: C++ (plain, sanitizers), Python, vLLM; ends wi
 	$(MAKE) --no-print-directory test-cpp || status=1; \
 	$(MAKE) --no-print-directory test-sanitizers || status=1; \
 	$(MAKE) --no-print-directory test-python || status=1; \
+	$(MAKE) --no-print-directory docs || status=1; \
 	$(VENV)/python scripts/count_tests.py $(RESULTS) || status=1; \
 	exit $$status
 
@@ -103,6 +104,9 @@ format: deps
 
 bench: build  ## figures against the raw ceiling, as JSON in build/
 	build/penstock bench --dir build --json build/bench.json
+
+docs: build  ## the documentation site in build/site; a warning is an error
+	@$(VENV)/sphinx-build -q -W --keep-going -b html docs build/site
 
 clean:
 	rm -rf build

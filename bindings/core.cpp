@@ -1,6 +1,5 @@
 // penstock._core: the engine for Python. Thin: converts, releases the GIL around whatever may wait,
-// turns an Error into penstock.PenstockError. What the calls do stands in
-// include/penstock/engine.hpp.
+// turns an Error into penstock.PenstockError. What the calls do stands in docs.hpp.
 #include <fcntl.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
@@ -14,6 +13,7 @@
 
 #include "base/sizes.hpp"
 #include "convert.hpp"
+#include "docs.hpp"
 #include "io/open.hpp"
 #include "io/raw_speed.hpp"
 
@@ -110,7 +110,7 @@ double raw_read(const std::string& path, uint64_t size) {
 }
 
 void bind_config(nb::module_& m) {
-  nb::class_<Config> config(m, "Config", "A checked configuration; see docs/CONFIGURATION.md.");
+  nb::class_<Config> config(m, "Config", docs::kConfig);
   config.def_static(
       "from_entries",
       [](const std::vector<EntryTuple>& entries) {
@@ -118,8 +118,7 @@ void bind_config(nb::module_& m) {
         return value_or_throw(
             load_config(converted, [](const char* name) { return std::getenv(name); }));
       },
-      "entries"_a,
-      "From (path, values, is_list) tuples and PENSTOCK_* variables. Raises PenstockError.");
+      "entries"_a, docs::kFromEntries);
   config.def_ro("backend", &Config::backend)
       .def_ro("chunk_size", &Config::chunk_size)
       .def_ro("enable_layerwise", &Config::enable_layerwise)
@@ -150,14 +149,13 @@ void bind_config(nb::module_& m) {
 }
 
 void bind_results(nb::module_& m) {
-  nb::class_<Lookup>(m, "Lookup", "A lookup that is under way.")
+  nb::class_<Lookup>(m, "Lookup", docs::kLookup)
       .def(
           "wait",
           [](Lookup& self, int64_t timeout_us) {
             return self.wait(std::chrono::microseconds{timeout_us});
           },
-          "timeout_us"_a, nb::call_guard<nb::gil_scoped_release>(),
-          "Chunks, from the first on, that can be loaded; None while it is not known.")
+          "timeout_us"_a, nb::call_guard<nb::gil_scoped_release>(), docs::kLookupWait)
       .def(
           "runs",
           [](const Lookup& self) {
@@ -166,9 +164,8 @@ void bind_results(nb::module_& m) {
               list.append(nb::make_tuple(run.tier == Tier::Local ? "local" : "gds", run.chunks));
             return list;
           },
-          "(tier, chunks) from fast to slow: where a prefix ends that lies in it and faster ones. "
-          "Before wait() has an answer: what is known by now.");
-  nb::class_<JobResult>(m, "JobResult", "What came of a job.")
+          docs::kLookupRuns);
+  nb::class_<JobResult>(m, "JobResult", docs::kJobResult)
       .def_ro("id", &JobResult::id)
       .def_prop_ro(
           "kind",
@@ -186,48 +183,50 @@ void bind_results(nb::module_& m) {
 
 void bind_engine(nb::module_& m) {
   const nb::call_guard<nb::gil_scoped_release> no_gil;
-  nb::class_<PyEngine>(m, "Engine",
-                       "Saves and loads chunks of KV; see include/penstock/engine.hpp.")
-      .def_static("open", &open_engine, "config"_a, "layouts"_a, "device"_a = "cpu")
-      .def("open_namespace", &open_namespace, "digest"_a, "description"_a)
-      .def("lookup", &lookup, "ns"_a, "chain"_a, "groups"_a)
+  nb::class_<PyEngine>(m, "Engine", docs::kEngine)
+      .def_static("open", &open_engine, "config"_a, "layouts"_a, "device"_a = "cpu", docs::kOpen)
+      .def("open_namespace", &open_namespace, "digest"_a, "description"_a, docs::kOpenNamespace)
+      .def("lookup", &lookup, "ns"_a, "chain"_a, "groups"_a, docs::kLookupCall)
       .def("submit", &submit, "kind"_a, "ns"_a, "shard"_a, "keys"_a, "parents"_a, "groups"_a,
            "rows"_a, "layerwise"_a = false, "deadline_s"_a = 0.0, "stream"_a = nb::none(),
-           "Queues a job and returns its id; None if the queue is full.")
-      .def("poll", [](PyEngine& self) { return self.get()->poll(); })
+           docs::kSubmit)
+      .def(
+          "poll", [](PyEngine& self) { return self.get()->poll(); }, docs::kPoll)
       .def(
           "wait",
           [](PyEngine& self, double timeout_s) { return self.get()->wait(to_millis(timeout_s)); },
-          "timeout_s"_a, no_gil)
+          "timeout_s"_a, no_gil, docs::kWait)
       .def(
-          "cancel", [](PyEngine& self, JobId id) { self.get()->cancel(id); }, "id"_a)
+          "cancel", [](PyEngine& self, JobId id) { self.get()->cancel(id); }, "id"_a, docs::kCancel)
       .def(
           "layers_ready", [](PyEngine& self, JobId id) { return self.get()->layers_ready(id); },
-          "id"_a)
+          "id"_a, docs::kLayersReady)
       .def(
           "wait_layer",
           [](PyEngine& self, JobId id, uint32_t layer, double timeout_s) {
             return self.get()->wait_layer(id, layer, to_millis(timeout_s));
           },
-          "id"_a, "layer"_a, "timeout_s"_a, no_gil)
+          "id"_a, "layer"_a, "timeout_s"_a, no_gil, docs::kWaitLayer)
       .def(
           "release_rows",
           [](PyEngine& self, uint32_t group, const std::vector<int32_t>& rows, Stream stream) {
             self.get()->release_rows(group, rows, stream);
           },
-          "group"_a, "rows"_a, "stream"_a = nb::none(), no_gil)
+          "group"_a, "rows"_a, "stream"_a = nb::none(), no_gil, docs::kReleaseRows)
       .def(
           "wait_layer_on_stream",
           [](PyEngine& self, JobId id, uint32_t layer, uint64_t stream) {
             return self.get()->wait_layer_on_stream(id, layer, stream);
           },
-          "id"_a, "layer"_a, "stream"_a)
-      .def("probe_drives", &probe_drives, "bytes"_a,
-           "Reads about `bytes` of what is stored: (bytes, seconds); None: the store is empty.")
-      .def("metrics", [](PyEngine& self) { return self.get()->metrics(); })
-      .def("facts", [](PyEngine& self) { return self.get()->facts(); })
-      .def_prop_ro("block_size", [](PyEngine& self) { return self.get()->block_size(); })
-      .def("close", &PyEngine::close, no_gil);
+          "id"_a, "layer"_a, "stream"_a, docs::kWaitLayerOnStream)
+      .def("probe_drives", &probe_drives, "bytes"_a, docs::kProbeDrives)
+      .def(
+          "metrics", [](PyEngine& self) { return self.get()->metrics(); }, docs::kMetrics)
+      .def(
+          "facts", [](PyEngine& self) { return self.get()->facts(); }, docs::kFacts)
+      .def_prop_ro(
+          "block_size", [](PyEngine& self) { return self.get()->block_size(); }, docs::kBlockSize)
+      .def("close", &PyEngine::close, no_gil, docs::kClose);
 }
 
 }  // namespace
@@ -237,7 +236,7 @@ NB_MODULE(_core, m) {
   using penstock::python::Failure;
   m.doc() = "The native core of penstock.";
   static nb::object error_type = nb::steal(PyErr_NewExceptionWithDoc(
-      "penstock.PenstockError", "An error of the core; see .status.", PyExc_RuntimeError, nullptr));
+      "penstock._core.PenstockError", penstock::python::docs::kError, PyExc_RuntimeError, nullptr));
   m.attr("PenstockError") = error_type;
   nb::register_exception_translator([](const std::exception_ptr& pointer, void*) {
     try {
@@ -252,7 +251,5 @@ NB_MODULE(_core, m) {
   penstock::python::bind_results(m);
   penstock::python::bind_engine(m);
   m.def("raw_read", &penstock::python::raw_read, "path"_a, "size"_a,
-        nb::call_guard<nb::gil_scoped_release>(),
-        "GB/s of the raw ceiling: O_DIRECT reads of 1 MiB, 32 in flight, of a file's first `size` "
-        "bytes. Raises PenstockError.");
+        nb::call_guard<nb::gil_scoped_release>(), penstock::python::docs::kRawRead);
 }

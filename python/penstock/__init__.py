@@ -1,4 +1,4 @@
-"""Penstock keeps an LLM engine's KV cache on NVMe and brings it back.
+"""Penstock keeps an LLM engine's KV cache on NVMe and brings it back::
 
     from penstock import Config, Engine
     engine = Engine.open(Config.from_entries([("cache_dir", ["/mnt/nvme/kv"], False)]), layouts)

@@ -1,4 +1,4 @@
-"""Loading and saving layer by layer beside a computation: generators over an Engine.
+"""Loading and saving layer by layer beside a computation: generators over an Engine::
 
     transfers = Layerwise(engine)
     for layer in transfers.retrieve_layer(chunks, layers=32, stream=stream):
