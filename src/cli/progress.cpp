@@ -8,8 +8,11 @@
 
 namespace penstock::cli {
 
-Progress::Progress(std::string label, uint64_t total_bytes)
-    : label_{std::move(label)}, total_{total_bytes}, shown_{isatty(STDERR_FILENO) == 1} {
+Progress::Progress(std::string label, uint64_t total_bytes, bool has_rate)
+    : label_{std::move(label)},
+      total_{total_bytes},
+      has_rate_{has_rate},
+      shown_{isatty(STDERR_FILENO) == 1} {
   set(0);
 }
 
@@ -28,9 +31,11 @@ void Progress::set(uint64_t bytes) {
       total_ == 0 ? 1 : std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_));
   const auto filled = static_cast<size_t>(part * kWidth);
   const double seconds = std::chrono::duration<double>(now - started_).count();
-  fmt::print(stderr, "\r\033[K{:<10} [{}{}] {:3.0f} %  {:.2f} GB/s", label_,
-             std::string(filled, '#'), std::string(kWidth - filled, '.'), part * 100,
-             seconds > 0 ? static_cast<double>(done_) / seconds / 1e9 : 0.0);
+  fmt::print(stderr, "\r\033[K{:<10} [{}{}] {:3.0f} %", label_, std::string(filled, '#'),
+             std::string(kWidth - filled, '.'), part * 100);
+  if (has_rate_)
+    fmt::print(stderr, "  {:.2f} GB/s",
+               seconds > 0 ? static_cast<double>(done_) / seconds / 1e9 : 0.0);
   std::fflush(stderr);
 }
 

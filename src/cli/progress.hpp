@@ -1,4 +1,5 @@
-// Progress: a bar with a rate on stderr, if stderr is a terminal; nothing otherwise. One thread.
+// Progress: a bar on stderr, if stderr is a terminal; nothing otherwise. With a rate, unless the
+// bytes only measure how far it is. One thread.
 #pragma once
 
 #include <chrono>
@@ -9,7 +10,7 @@ namespace penstock::cli {
 
 class Progress {
  public:
-  Progress(std::string label, uint64_t total_bytes);
+  Progress(std::string label, uint64_t total_bytes, bool has_rate = true);
   ~Progress();  // wipes the bar
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -23,6 +24,7 @@ class Progress {
   std::string label_;
   uint64_t total_ = 0;
   uint64_t done_ = 0;
+  bool has_rate_ = true;
   bool shown_ = false;  // stderr is a terminal
   Clock::time_point started_ = Clock::now();
   Clock::time_point drawn_{};

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/log.hpp"
-#include "store/clock.hpp"
 #include "store/memory_directory.hpp"
 #include "store/store_files.hpp"
 
@@ -22,10 +21,11 @@ constexpr uint64_t kMappedStep = 8 * 1024 * 1024;
 
 }  // namespace
 
-Keeper::Keeper(StoreParts& parts, uint64_t min_free_bytes)
+Keeper::Keeper(StoreParts& parts, uint64_t min_free_bytes, const StoreClock& clock)
     : parts_{parts},
       index_{*parts.index},
       min_free_bytes_{min_free_bytes},
+      clock_{clock},
       no_growth_until_(parts.pools.size()),
       tail_scanned_(parts.pools.size(), UINT64_MAX) {
   // A new pool gets its first blocks before anything is saved, so that the first saves already go
@@ -50,8 +50,8 @@ uint64_t Keeper::total_blocks() const noexcept {
 }
 
 std::chrono::milliseconds Keeper::step() {
-  if (Clock::now() >= tick_due_) {
-    tick_due_ = Clock::now() + kTick;
+  if (clock_.steady() >= tick_due_) {
+    tick_due_ = clock_.steady() + kTick;
     tick();
   }
   const bool more = sweep() || shrink() || keep_room() || keep_index();
@@ -62,8 +62,8 @@ void Keeper::tick() {
   evicted_all_ = false;
   flush_stamps();
   release_pending();
-  if (Clock::now() >= dead_due_) {
-    dead_due_ = Clock::now() + kDeadPeriod;
+  if (clock_.steady() >= dead_due_) {
+    dead_due_ = clock_.steady() + kDeadPeriod;
     index_.reclaim([&](uint32_t process) { return !parts_.lock->is_alive(process); });
   }
   index_.refresh();  // what other processes did
@@ -94,10 +94,12 @@ void Keeper::note_settled(std::span<const int64_t> ids) {
 void Keeper::flush_stamps() {
   if (!hits_.empty()) {
     const std::vector<int64_t> ids{hits_.begin(), hits_.end()};
-    index_.stamp(ids, now_ms());  // if it fails these hits are forgotten: age is all they change
+    index_.stamp(ids,
+                 clock_.now_ms());  // if it fails these hits are forgotten: age is all they change
     hits_.clear();
   }
-  if (!settled_.empty()) index_.settle(settled_, now_ms());  // then they are held for a minute
+  if (!settled_.empty())
+    index_.settle(settled_, clock_.now_ms());  // then they are held for a minute
   settled_.clear();
 }
 
@@ -118,7 +120,7 @@ bool Keeper::make_room(uint64_t blocks, std::span<const int64_t> keep) {
   }
   if (index_.usable_free() < blocks) flush_stamps();  // a victim must not have been used just now
   for (uint32_t removed = 1; removed > 0 && index_.usable_free() < blocks;)
-    if (index_.evict(blocks, kBatch, removed, {keep, now_ms()}) != Status::Ok) break;
+    if (index_.evict(blocks, kBatch, removed, {keep, clock_.now_ms()}) != Status::Ok) break;
   return index_.usable_free() >= blocks;
 }
 
@@ -132,7 +134,7 @@ bool Keeper::keep_room() {
   // A little more than the target, or every save would evict one copy; but the last copy stays.
   const uint64_t total = total_blocks();
   const uint64_t goal = std::min(target() + target() / 4, total - std::min(total, copy_blocks_));
-  const Status status = index_.evict(goal, kBatch, removed, {{}, now_ms()});
+  const Status status = index_.evict(goal, kBatch, removed, {{}, clock_.now_ms()});
   evicted_all_ = status != Status::Ok || removed == 0;
   return !evicted_all_;
 }
@@ -156,7 +158,7 @@ bool Keeper::sweep() {
 
 bool Keeper::can_grow(const PoolRow& row) const noexcept {
   return row.id < parts_.pools.size() && parts_.pools[row.id].pool && row.keep == row.blocks &&
-         Clock::now() >= no_growth_until_[row.id];
+         clock_.steady() >= no_growth_until_[row.id];
 }
 
 bool Keeper::grow(uint64_t wanted) {
@@ -177,7 +179,7 @@ bool Keeper::grow_pool(uint32_t id, uint64_t wanted) {
   if (status == Status::Ok && added > 0) return true;
   if (total_blocks() < parts_.plan.blocks) {
     ++counters_.growth_failures;
-    no_growth_until_[id] = Clock::now() + kNoGrowth;
+    no_growth_until_[id] = clock_.steady() + kNoGrowth;
   }
   return false;
 }

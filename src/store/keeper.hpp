@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "store/clock.hpp"
 #include "store/store_parts.hpp"
 
 namespace penstock {
@@ -22,7 +23,7 @@ struct KeeperCounters {
 
 class Keeper {
  public:
-  Keeper(StoreParts& parts, uint64_t min_free_bytes);
+  Keeper(StoreParts& parts, uint64_t min_free_bytes, const StoreClock& clock);
 
   // Now, for a save that found no room; `keep` are copies that are not evicted for it. True:
   // `blocks` are free.
@@ -41,7 +42,7 @@ class Keeper {
   const KeeperCounters& counters() const noexcept { return counters_; }
 
  private:
-  using Clock = std::chrono::steady_clock;
+  using Time = std::chrono::steady_clock::time_point;
 
   void tick();
   bool keep_room();  // each of these: true: there is more to do at once
@@ -66,14 +67,15 @@ class Keeper {
   StoreParts& parts_;
   Index& index_;
   uint64_t min_free_bytes_;
+  const StoreClock& clock_;
   KeeperCounters counters_;
   uint64_t copy_blocks_ = 1;  // of the usual copy: the last one that was asked for
   std::unordered_set<int64_t> hits_;
   std::vector<int64_t> settled_;
   std::vector<Extent> releases_;
-  std::vector<Clock::time_point> no_growth_until_;  // by pool
-  Clock::time_point tick_due_{};
-  Clock::time_point dead_due_{};
+  std::vector<Time> no_growth_until_;  // by pool
+  Time tick_due_{};
+  Time dead_due_{};
   uint64_t writes_seen_ = 0;
   bool sweeping_ = true;                // the last process may have been killed in the middle
   bool evicted_all_ = false;            // until the next tick

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "store/clock.hpp"
+
 namespace penstock {
 
 struct StoreOptions {
@@ -19,11 +21,13 @@ struct StoreOptions {
   // begins anew instead of shrinking under a mapping.
   bool mapped = false;
   bool exact_block_size = false;
+  const StoreClock* clock = &StoreClock::machine();  // outlives the store
   // The block size is left out: a store that exists keeps its own.
   friend bool operator==(const StoreOptions& a, const StoreOptions& b) {
     return a.directories == b.directories && a.max_bytes == b.max_bytes &&
            a.min_free_bytes == b.min_free_bytes &&
-           a.max_write_bytes_per_day == b.max_write_bytes_per_day && a.mapped == b.mapped;
+           a.max_write_bytes_per_day == b.max_write_bytes_per_day && a.mapped == b.mapped &&
+           a.clock == b.clock;
   }
 };
 

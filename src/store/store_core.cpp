@@ -4,7 +4,6 @@
 
 #include "base/log.hpp"
 #include "base/sizes.hpp"
-#include "store/clock.hpp"
 #include "store/store_files.hpp"
 
 namespace penstock {
@@ -22,7 +21,7 @@ StoreCore::StoreCore(const StoreOptions& options, StoreParts parts)
                      ? capacity_of(parts_.directories)
                      : static_cast<uint64_t>(options_.max_write_bytes_per_day);
   if (parts_.index)
-    keeper_.emplace(parts_, options_.min_free_bytes);
+    keeper_.emplace(parts_, options_.min_free_bytes, *options_.clock);
   else
     failure_ = parts_.damage;
   if (parts_.mapped) {
@@ -84,7 +83,7 @@ void StoreCore::check_health() {
 
 Result<NamespaceId> StoreCore::open_namespace(const NamespaceSpec& spec) {
   if (!works()) return NamespaceId{0};  // a namespace in which nothing is ever found
-  auto id = parts_.index->open_namespace(spec, now_ms());
+  auto id = parts_.index->open_namespace(spec, options_.clock->now_ms());
   check_health();
   if (!works()) return NamespaceId{0};
   return id;
@@ -135,7 +134,7 @@ std::vector<Reservation> StoreCore::reserve(NamespaceId ns, std::span<const Wish
   std::vector<Reservation> answers(wishes.size(), Reservation{Status::NoSpace, {}});
   if (!works() || ns <= 0) return answers;
   Index& index = *parts_.index;
-  const WriteLimit limit{day_of(now_ms()), write_limit_};
+  const WriteLimit limit{day_of(options_.clock->now_ms()), write_limit_};
   // A copy of more than half the store would drive out everything, itself included.
   const uint64_t most = usable_blocks() / 2;
   const auto blocks_at = [&](size_t i) { return div_up(wishes[i].length, block_size()); };
@@ -181,7 +180,8 @@ std::vector<Status> StoreCore::commit(NamespaceId ns, std::span<const CopyInsert
     copies = copies.subspan(batch.size());
     std::vector<Status> part(batch.size(), Status::Rejected);
     Status status = Status::Rejected;
-    if (works() && ns > 0) status = parts_.index->commit(ns, parts_.process, batch, now_ms(), part);
+    if (works() && ns > 0)
+      status = parts_.index->commit(ns, parts_.process, batch, options_.clock->now_ms(), part);
     // A transaction that failed has given nothing back.
     if (status != Status::Ok && keeper_)
       for (const CopyInsert& copy : batch) keeper_->release_later(copy.extents);

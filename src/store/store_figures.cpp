@@ -2,7 +2,6 @@
 #include <sqlite3.h>
 
 #include "base/sizes.hpp"
-#include "store/clock.hpp"
 #include "store/store_core.hpp"
 #include "store/store_files.hpp"
 
@@ -41,7 +40,8 @@ void StoreCore::publish() {
     set("rejected_wal_full", counters.rejected_wal_full);
     set("checkpoints", counters.checkpoints);
     set("index_errors", counters.errors);
-    set("written_bytes_today", index.meta().day == day_of(now_ms()) ? index.meta().written : 0);
+    const int64_t today = day_of(options_.clock->now_ms());
+    set("written_bytes_today", index.meta().day == today ? index.meta().written : 0);
   }
   if (keeper_) {
     set("growth_failures", keeper_->counters().growth_failures);
