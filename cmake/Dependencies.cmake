@@ -33,6 +33,7 @@ target_compile_definitions(fmt_headers INTERFACE FMT_HEADER_ONLY SPDLOG_FMT_EXTE
 target_link_libraries(fmt_headers INTERFACE Threads::Threads)
 
 # For the command line program only.
+penstock_static_library(zlib_static z zlib.h)
 find_path(nlohmann_include NAMES nlohmann/json.hpp REQUIRED)
 find_path(cli11_include NAMES CLI/CLI.hpp REQUIRED)
 add_library(cli_headers INTERFACE)

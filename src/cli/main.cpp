@@ -13,6 +13,8 @@ int main(int argc, char** argv) {
       "  penstock doctor --dir /mnt/nvme    is this directory good for a cache, and how fast?\n"
       "  penstock demo --dir /mnt/nvme      save, forget, restore in a new process, compare\n"
       "  penstock stats --dir /mnt/nvme/llm_cache\n"
+      "  penstock size --model config.json  what does a token take, and what must a drive give?\n"
+      "  penstock simulate trace.jsonl      how large should the cache be?\n"
       "Each command explains itself: penstock demo --help\n"
       "Exit code: 0 good, 1 damage or shortfall found, 2 could not run.");
   bool help_config = false;

@@ -4,16 +4,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 
 #include "base/sizes.hpp"
 #include "cli/command.hpp"
+#include "cli/curve.hpp"
 #include "cli/kv_model.hpp"
 #include "cli/progress.hpp"
 #include "cli/replay.hpp"
 #include "cli/table.hpp"
 #include "cli/temp_dir.hpp"
+#include "store/space.hpp"
 
 namespace penstock::cli {
 namespace {
@@ -35,6 +38,7 @@ struct Options {
   double dwpd = 1;
   double tbw = 0;  // 0: from dwpd
   std::string dir;
+  std::string png;
 };
 
 uint64_t to_bytes(double gb) {
@@ -145,6 +149,32 @@ void print(const Json& json) {
   fmt::print("{}", table.text());
 }
 
+Curve curve_of(const ReplaySetup& setup, const std::vector<ReplayFigures>& rows) {
+  Curve curve;
+  curve.title = fmt::format("prompt tokens restored, {} bytes a token", setup.bytes_per_token);
+  for (const ReplayFigures& figures : rows) {
+    if (figures.capacity_bytes == 0)
+      curve.ceiling = figures.hit_rate();
+    else
+      curve.marks.push_back(
+          {static_cast<double>(figures.capacity_bytes) / 1e9, figures.hit_rate()});
+  }
+  return curve;
+}
+
+// Memory where there is plenty of it: an index on a drive waits for that at each checkpoint.
+std::string scratch_parent(const ReplaySetup& setup) {
+  constexpr char kMemory[] = "/dev/shm";
+  const uint64_t blocks_a_chunk =
+      div_up(setup.chunk_tokens * setup.bytes_per_token, setup.block_bytes);
+  const uint64_t index_bytes = setup.totals.chunks * blocks_a_chunk * kIndexBytesPerBlock;
+  std::error_code error;
+  const auto temporary = std::filesystem::temp_directory_path(error);
+  if (std::getenv("TMPDIR") == nullptr && file_system_space(kMemory).available / 4 > index_bytes)
+    return kMemory;
+  return error ? "." : temporary.string();
+}
+
 int run(const Options& options) {
   const auto setup = make_setup(options);
   if (!setup) return could_not_run(setup.error());
@@ -154,12 +184,8 @@ int run(const Options& options) {
   capacities.erase(std::unique(capacities.begin(), capacities.end()), capacities.end());
   capacities.push_back(0);  // without end: the ceiling
 
-  std::error_code error;
-  const std::string parent =
-      options.dir.empty() ? std::filesystem::temp_directory_path(error).string() : options.dir;
-  if (error)
-    return could_not_run(fmt::format("no directory for scratch files: {}", error.message()));
-  const auto scratch = TempDir::create(parent, "penstock-simulate");
+  const auto scratch = TempDir::create(options.dir.empty() ? scratch_parent(*setup) : options.dir,
+                                       "penstock-simulate");
   if (!scratch) return could_not_run(scratch.error());
   Result<std::vector<ReplayFigures>> rows{std::vector<ReplayFigures>{}};
   {
@@ -170,6 +196,11 @@ int run(const Options& options) {
   if (!rows) return could_not_run(rows.error());
   const Json json = to_json(*setup, *rows, drive_of(options));
   print(json);
+  const Curve curve = curve_of(*setup, *rows);
+  fmt::print("\n{}", curve.text());
+  if (!options.png.empty())
+    if (const auto written = curve.picture().write_png(options.png); !written)
+      return could_not_run(fmt::format("--png {}", written.error().message));
   return write_json(options.common, json, kGood);
 }
 
@@ -179,7 +210,44 @@ void add_simulate(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<Options>();
   CLI::App* command =
       app.add_subcommand("simulate", "Replay a trace of requests: how large should the store be?");
-  command->footer("TODO");
+  command->footer(
+      "Each request looks its prompt up in a store of the given size, restores what is there and "
+      "saves\n"
+      "the rest: through the index, eviction and reservations of the store itself, on a scratch "
+      "index,\n"
+      "with the trace's time for a clock. No KV is written. A trace is a file of lines like\n"
+      "  {\"timestamp\": 27482, \"input_length\": 955, \"output_length\": 52, \"hash_ids\": [46, "
+      "47]}\n"
+      "(Mooncake's format: ms, tokens, and an id for each 512 tokens of the prompt and what is "
+      "before).\n"
+      "\n"
+      "tokens    share of the prompt tokens that were restored; one token is always computed\n"
+      "requests  share of the requests that restored any\n"
+      "prefill   how much less is computed: 1 / (1 - tokens), what a GPU gains at most\n"
+      "written   what the drive takes in a day that goes on as the trace does\n"
+      "DWPD      the same in drive writes a day\n"
+      "life      until the endurance is used up\n"
+      "no end    a store that evicts nothing: the most that this trace can give\n"
+      "\n"
+      "Left out: the cache in GPU memory, which would take some of the hits; output tokens, which "
+      "have\n"
+      "no ids; the time that requests take, so that two at the same moment find each other's "
+      "chunks.\n"
+      "\n"
+      "Defaults: 131072 bytes a token is Llama-3.1-8B in bf16. 7.68 TB at one drive write a day "
+      "for\n"
+      "five years is what makers' data sheets give for read-intensive data-centre drives (Samsung "
+      "PM9A3,\n"
+      "Micron 7450 PRO), rated with small random writes (JESD219), which wear more than blocks of "
+      "1 MiB.\n"
+      "\n"
+      "Examples:\n"
+      "  penstock simulate conversation_trace.jsonl\n"
+      "  penstock simulate trace.jsonl --model config.json --tp 8 --capacity 500,1000,2000,4000 "
+      "--png curve.png\n"
+      "  penstock simulate trace.jsonl --drive-tb 30.72 --dwpd 3 --json sizes.json\n"
+      "\n"
+      "Exit code: 0 computed, 2 could not run.");
   command->add_option("TRACE", options->trace, "The trace: one JSON object a line")->required();
   command
       ->add_option("--capacity", options->capacities,
@@ -221,6 +289,8 @@ void add_simulate(CLI::App& app, int& exit_code) {
   command->add_option("--dir", options->dir, "Where to put scratch files [TMPDIR, or /tmp]")
       ->check(CLI::ExistingDirectory)
       ->type_name("DIR");
+  command->add_option("--png", options->png, "Also draw the curve into this file")
+      ->type_name("FILE");
   options->common.add_json(*command);
   command->callback([options, &exit_code] { exit_code = run(*options); });
 }
