@@ -101,7 +101,7 @@ std::string Curve::text() const {
 Canvas Curve::picture() const {
   PENSTOCK_ASSERT(!marks.empty());
   using Anchor = Canvas::Anchor;
-  constexpr double kLeft = 90, kRight = 860, kTop = 70, kBottom = 430, kLabelWidth = 100;
+  constexpr double kLeft = 90, kRight = 830, kTop = 70, kBottom = 430, kLabelWidth = 100;
   Canvas canvas{900, 500};
   const Axes axes{*this};
   const auto place = [&](double gb, double rate) {

@@ -42,8 +42,7 @@ class Reader {
       return otherwise.value_or(1);
     }
     const Config& value = config_[key];
-    if (!value.is_number_unsigned() || value.get<uint64_t>() == 0 ||
-        value.get<uint64_t>() > kMost) {
+    if (!value.is_number_integer() || value < 1 || value > kMost) {
       fail(fmt::format("{} is {}, not a whole number from 1 on", key, value.dump()));
       return 1;
     }

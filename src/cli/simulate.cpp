@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <thread>
 
 #include "base/sizes.hpp"
 #include "cli/command.hpp"
@@ -120,7 +121,7 @@ Json to_json(const ReplaySetup& setup, const std::vector<ReplayFigures>& rows, c
 std::string years_text(const Json& years) {
   if (years.is_null()) return "-";
   const auto value = years.get<double>();
-  return value >= 100 ? ">100" : fmt::format("{:.1f}", value);
+  return value >= 100 ? ">100" : fmt::format("{:.{}f}", value, value < 10 ? 2 : 1);
 }
 
 void print(const Json& json) {
@@ -165,13 +166,14 @@ Curve curve_of(const ReplaySetup& setup, const std::vector<ReplayFigures>& rows)
 // Memory where there is plenty of it: an index on a drive waits for that at each checkpoint.
 std::string scratch_parent(const ReplaySetup& setup) {
   constexpr char kMemory[] = "/dev/shm";
-  const uint64_t blocks_a_chunk =
-      div_up(setup.chunk_tokens * setup.bytes_per_token, setup.block_bytes);
-  const uint64_t index_bytes = setup.totals.chunks * blocks_a_chunk * kIndexBytesPerBlock;
+  constexpr uint64_t kRow = 600, kRowBlock = 16;  // bytes of a copy in the index, generously
+  const uint64_t blocks = div_up(setup.chunk_tokens * setup.bytes_per_token, setup.block_bytes);
+  const uint64_t index_bytes = setup.totals.chunks * (kRow + kRowBlock * blocks);
+  const uint64_t needed = index_bytes * std::max(1u, std::thread::hardware_concurrency());
+  if (std::getenv("TMPDIR") == nullptr && file_system_space(kMemory).available / 4 > needed)
+    return kMemory;
   std::error_code error;
   const auto temporary = std::filesystem::temp_directory_path(error);
-  if (std::getenv("TMPDIR") == nullptr && file_system_space(kMemory).available / 4 > index_bytes)
-    return kMemory;
   return error ? "." : temporary.string();
 }
 
@@ -286,7 +288,9 @@ void add_simulate(CLI::App& app, int& exit_code) {
   command->add_option("--tbw", options->tbw, "Its endurance in TB written, instead")
       ->check(CLI::Range(1e-3, 1e9))
       ->excludes(dwpd);
-  command->add_option("--dir", options->dir, "Where to put scratch files [TMPDIR, or /tmp]")
+  command
+      ->add_option("--dir", options->dir,
+                   "Where to put scratch files [TMPDIR; /dev/shm if there is plenty of it; /tmp]")
       ->check(CLI::ExistingDirectory)
       ->type_name("DIR");
   command->add_option("--png", options->png, "Also draw the curve into this file")

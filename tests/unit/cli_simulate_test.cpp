@@ -216,7 +216,7 @@ TEST(Curve, ThePictureHasItsMarksAndLettersForItsWords) {
   const Canvas canvas = example_curve().picture();
   const Colour line = {20, 95, 180};
   EXPECT_EQ(canvas.at(90, 385), line) << "5 % of 40, at the left";
-  EXPECT_EQ(canvas.at(859, 178), line) << "28 % of 40, at the right";
+  EXPECT_EQ(canvas.at(829, 178), line) << "28 % of 40, at the right";
   for (const char letter :
        std::string{"prompt tokens restored, 131072 bytes a token GB TB capacity "
                    "without end: 37.4 %"})
