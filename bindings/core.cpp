@@ -16,6 +16,7 @@
 #include "docs.hpp"
 #include "io/open.hpp"
 #include "io/raw_speed.hpp"
+#include "keys.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -121,6 +122,7 @@ void bind_config(nb::module_& m) {
       "entries"_a, docs::kFromEntries);
   config.def_ro("backend", &Config::backend)
       .def_ro("chunk_size", &Config::chunk_size)
+      .def_ro("max_age_s", &Config::max_age_s)
       .def_ro("enable_layerwise", &Config::enable_layerwise)
       .def_ro("use_async", &Config::use_async)
       .def_ro("use_mla", &Config::use_mla)
@@ -146,6 +148,14 @@ void bind_config(nb::module_& m) {
   gds("load_deadline_s", &GdsConfig::load_deadline_s);
   gds("save_deadline_s", &GdsConfig::save_deadline_s);
   gds("max_load_gb_in_flight", &GdsConfig::max_load_gb_in_flight);
+  gds("enable_gds", &GdsConfig::enable_gds);
+  gds("enable_rdma", &GdsConfig::enable_rdma);
+  gds("remote_nixl_server", &GdsConfig::remote_nixl_server);
+  gds("eviction_policy", &GdsConfig::eviction_policy);
+  gds("enable_compression", &GdsConfig::enable_compression);
+  gds("compression_algo", &GdsConfig::compression_algo);
+  gds("min_free_gb", &GdsConfig::min_free_gb);
+  gds("max_write_gb_per_day", &GdsConfig::max_write_gb_per_day);
 }
 
 void bind_results(nb::module_& m) {
@@ -250,6 +260,7 @@ NB_MODULE(_core, m) {
   penstock::python::bind_config(m);
   penstock::python::bind_results(m);
   penstock::python::bind_engine(m);
+  penstock::python::bind_keys(m);
   m.def("raw_read", &penstock::python::raw_read, "path"_a, "size"_a,
         nb::call_guard<nb::gil_scoped_release>(), penstock::python::docs::kRawRead);
 }

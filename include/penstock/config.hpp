@@ -42,10 +42,13 @@ struct LocalConfig {
 };
 
 struct Config {
-  std::vector<std::string> backend = {"gds"};  // gds, local, or both from fast to slow
+  // Some of local, gds, remote (not built yet), from fast to slow; then Python classes, which the
+  // core leaves to its caller.
+  std::vector<std::string> backend = {"gds"};
   GdsConfig gds_config;
   LocalConfig local_config;
   uint32_t chunk_size = 256;  // tokens
+  double max_age_s = 0;       // copies that are older are not used; 0: no limit
   bool enable_layerwise = true;
   bool use_async = true;
   bool use_mla = false;

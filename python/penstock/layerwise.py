@@ -70,25 +70,21 @@ class Layerwise:
 
         LoadFailed: some chunk was not loaded; raised as soon as the caller's side knows of it.
         """
-        job = self._submit("load", chunks, stream, layerwise=True, deadline_s=deadline_s)
+        job = self.submit("load", chunks, stream, layerwise=True, deadline_s=deadline_s)
         if job is None:
             raise LoadFailed(None)
         try:
             for layer in range(layers):
-                if stream is None or not self._engine.wait_layer_on_stream(job, layer, stream):
-                    while not self._engine.wait_layer(job, layer, 1.0):
-                        pass  # the job's deadline ends it
-                    if (result := self._known(job)) is not None and result.status != "ok":
-                        raise LoadFailed(result)
+                self.wait_layer(job, layer, stream)
+                if (result := self._known(job)) is not None and result.status != "ok":
+                    raise LoadFailed(result)
                 yield layer
             result = self._wait(job)
             if result.status != "ok":
                 raise LoadFailed(result)
             return result
         finally:
-            if self._known(job) is None:  # left early; the pages are the caller's again after it
-                self._engine.cancel(job)
-            self.result(job)
+            self.end(job)  # left early: the pages are the caller's again after it
 
     def store_layer(
         self, chunks: Chunks, *, layers: int, stream: int | None = None
@@ -100,7 +96,22 @@ class Layerwise:
         the queue is full, nothing is saved); closed early, it saves nothing.
         """
         yield from range(layers)
-        return self._submit("save", chunks, stream, layerwise=False, deadline_s=0.0)
+        return self.submit("save", chunks, stream)
+
+    def wait_layer(self, job: int, layer: int, stream: int | None) -> None:
+        """Lets `stream` wait until a layer of a load is there or the load is over; without one, or
+        where the pages are the host's, the caller waits.
+        """
+        if stream is not None and self._engine.wait_layer_on_stream(job, layer, stream):
+            return
+        while not self._engine.wait_layer(job, layer, 1.0):
+            pass  # the job's deadline ends it
+
+    def end(self, job: int) -> JobResult:
+        """Ends a job early if it is not over, and takes its result."""
+        if self._known(job) is None:
+            self._engine.cancel(job)
+        return self.result(job)
 
     def result(self, job: int) -> JobResult:
         """Waits until a job is over, which is by its deadline, and takes its result."""
@@ -120,9 +131,16 @@ class Layerwise:
             del self._results[next(iter(self._results))]
         return self._results.get(job)
 
-    def _submit(
-        self, kind: str, chunks: Chunks, stream: int | None, *, layerwise: bool, deadline_s: float
+    def submit(
+        self,
+        kind: str,
+        chunks: Chunks,
+        stream: int | None,
+        *,
+        layerwise: bool = False,
+        deadline_s: float = 0.0,
     ) -> int | None:
+        """Queues a job; None: the queue is full."""
         return self._engine.submit(
             kind,
             chunks.namespace,

@@ -34,11 +34,13 @@ std::vector<ConfigKey> make_keys() {
       {.name = "backend",
        .access = &field<&C::backend>,
        .help = "Where copies are kept: on drives (gds), in host memory that all processes of the "
-               "node share (local), or a list from fast to slow: [local, gds]. With both, saves go "
-               "to memory and from there to the drives, and what is loaded from a drive is kept in "
-               "memory too.",
-       .choices = {"gds", "local"},
-       .not_built = {{"remote", "gds"}}},
+               "node share (local), on other nodes (remote; not built yet), or a list of them from "
+               "fast to slow: [local, gds]. With both, saves go to memory and from there to the "
+               "drives, and what is loaded from a drive is kept in memory too. Of a list, one that "
+               "cannot start is left out with a warning (metric: backends_left_out). Behind them "
+               "may stand Python classes, as package.module:Class; see docs/user-document.md.",
+       .choices = {"gds", "local", "remote"},
+       .takes_classes = true},
       {.name = "cache_dir",
        .section = Section::Gds,
        .access = &field<&G::cache_dir>,
@@ -176,6 +178,13 @@ std::vector<ConfigKey> make_keys() {
                "block sizes.",
        .min = 1,
        .max = 1 << 20},
+      {.name = "max_age_s",
+       .access = &field<&C::max_age_s>,
+       .unit = "seconds",
+       .help =
+           "Copies that are older are not used, and those of the last three quarters of it are. "
+           "0: no limit. For penstock.compat.lmcache; the vLLM connector does not look at it.",
+       .max = 1e9},
       {.name = "enable_layerwise",
        .access = &field<&C::enable_layerwise>,
        .help = "Let layers be used as they arrive. With vLLM, use_async wins over it."},
@@ -223,7 +232,9 @@ std::string expect(const ConfigKey& key) {
                      key.unit);
   }
   if (key.choices.size() == 1) return fmt::format("{}", key.choices[0]);
-  if (!key.choices.empty()) return fmt::format("one of {}", fmt::join(key.choices, ", "));
+  if (!key.choices.empty())
+    return fmt::format("one of {}{}", fmt::join(key.choices, ", "),
+                       key.takes_classes ? ", or package.module:Class" : "");
   return std::is_same_v<T, std::string> ? "text" : "a path, or a list of paths";
 }
 

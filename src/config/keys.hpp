@@ -42,6 +42,7 @@ struct ConfigKey {
   uint64_t multiple = 1;                       // whole numbers only
   std::vector<std::string_view> choices = {};  // texts only; empty: free text
   std::vector<NotBuilt> not_built = {};
+  bool takes_classes = false;  // also a Python class: "package.module:Class"
 
   std::string path() const;  // "gds_config.cache_dir"
   // Keys of gds_config may also stand at the top level.

@@ -62,11 +62,14 @@ Result<StoreOptions> memory_options(const Config& config) {
 Result<std::unique_ptr<Tiers>> Tiers::open(const Config& config, const std::vector<CopyMap>& maps) {
   TierStores stores;
   auto& [local, gds] = stores.by_tier;
-  std::string left_out;
+  std::map<std::string, std::string> left_out;
   if (wants(config, "gds")) {
     auto store = Store::open(drive_options(config, maps));
-    if (!store) return store.take_error();
-    gds = std::move(*store);
+    if (!store && !wants(config, "local")) return store.take_error();
+    if (store)
+      gds = std::move(*store);
+    else
+      left_out["gds"] = store.error().message;
   }
   if (wants(config, "local")) {
     auto options = memory_options(config);
@@ -74,17 +77,24 @@ Result<std::unique_ptr<Tiers>> Tiers::open(const Config& config, const std::vect
     options->exact_block_size = gds != nullptr;  // copies go from one to the other block by block
     options->block_size = gds ? gds->block_size() : block_size_for(config, maps);
     auto store = Store::open(*options);
-    if (!store && (!gds || store.status() == Status::Invalid)) return store.take_error();
+    if (!store && (!gds || store.status() == Status::Invalid)) {
+      Error error = store.take_error();
+      if (left_out.contains("gds")) error.message += "; gds: " + left_out["gds"];
+      return error;
+    }
     if (store && gds && (*store)->block_size() != gds->block_size())
       store = Error{Status::Busy, "this process has it open with another block size"};
     if (store)
       local = std::move(*store);
     else
-      left_out = options->directories.front() + ": " + store.error().message;
+      left_out["local"] = options->directories.front() + ": " + store.error().message;
   }
+  if (wants(config, "remote")) left_out["remote"] = "it is not built into this version";
   std::unique_ptr<Tiers> tiers{new Tiers{std::move(stores)}};
-  tiers->left_out_ = left_out;
-  if (!left_out.empty()) log(LogLevel::Warning, "there is no memory tier: " + left_out);
+  for (const auto& [name, why] : left_out)
+    log_once(LogLevel::Warning, "the backend " + name + " cannot start, " +
+                                    (gds ? "gds" : "local") + " goes on without it: " + why);
+  tiers->left_out_ = std::move(left_out);
   return tiers;
 }
 
@@ -144,6 +154,7 @@ std::map<std::string, double> Tiers::metrics() const {
     if (!stores_.has(tier)) continue;
     for (const auto& [name, value] : stores_.get(tier)->metrics()) all[prefix(tier) + name] = value;
   }
+  all["backends_left_out"] = static_cast<double>(left_out_.size());
   return all;
 }
 
@@ -153,7 +164,7 @@ std::map<std::string, std::string> Tiers::facts() const {
     if (!stores_.has(tier)) continue;
     for (const auto& [name, text] : stores_.get(tier)->facts()) all[prefix(tier) + name] = text;
   }
-  if (!left_out_.empty()) all["local_left_out"] = left_out_;
+  for (const auto& [name, why] : left_out_) all[name + "_left_out"] = why;
   return all;
 }
 

@@ -16,8 +16,8 @@ namespace penstock {
 class Tiers {
  public:
   // Opens (or shares) the stores of config.backend. A new store's block size is no larger than the
-  // smallest copy of `maps`. Where the drives' store is there, the memory tier is left out, with a
-  // warning, if it cannot be used; a wrong setting is an error all the same.
+  // smallest copy of `maps`. A tier that cannot start is left out, with a warning, where another
+  // one can; what is wrong with the memory tier's settings is an error all the same.
   static Result<std::unique_ptr<Tiers>> open(const Config& config,
                                              const std::vector<CopyMap>& maps);
 
@@ -38,7 +38,7 @@ class Tiers {
   std::string prefix(Tier tier) const;
 
   TierStores stores_;
-  std::string left_out_;  // why there is no memory tier
+  std::map<std::string, std::string> left_out_;  // by backend: why it could not start
   mutable std::mutex mutex_;
   std::unordered_map<NamespaceId, TierNamespace> spaces_;  // guarded by mutex_; by the engine's ids
 };

@@ -6,6 +6,7 @@ namespace penstock {
 
 void Loader::add(std::shared_ptr<Job> job) {
   context_.metrics.load_jobs.add();
+  if (jobs_.empty()) counted_until_ = Clock::now();
   count_layers(*job);
   std::vector<size_t> all(job->chunks.size());
   for (size_t i = 0; i < all.size(); ++i) all[i] = i;
@@ -214,7 +215,17 @@ void Loader::expire(Clock::time_point now) {
   }
 }
 
-void Loader::sweep() {
+// The time during which there is at least one load.
+void Loader::count_busy(Clock::time_point now) {
+  if (jobs_.empty()) return;
+  const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(now - counted_until_);
+  context_.metrics.load_busy_micros.add(
+      static_cast<uint64_t>(std::max<int64_t>(micros.count(), 0)));
+  counted_until_ += micros;
+}
+
+void Loader::sweep(Clock::time_point now) {
+  count_busy(now);
   std::erase_if(jobs_, [this](auto& found) {
     Job& job = *found.second.job;
     if (job.chunks_left > 0 || job.moves > 0) return false;

@@ -32,7 +32,7 @@ class Loader {
   void end(JobId id, Status status);  // the unfinished chunks get `status`
   void end_all(Status status);
   void expire(Clock::time_point now);
-  void sweep();  // reports and forgets jobs that are complete
+  void sweep(Clock::time_point now);  // reports and forgets jobs that are complete
   bool empty() const noexcept { return jobs_.empty(); }
   Clock::time_point next_deadline() const;
 
@@ -70,10 +70,12 @@ class Loader {
   void block_ok(Job& job, const ChunkWork& chunk, uint32_t ordinal);
   void finish(Job& job, size_t index, Status status);
   void fail(Job& job, size_t index, Status status);
+  void count_busy(Clock::time_point now);
 
   MoverContext& context_;
   Publisher promoted_;
   std::map<JobId, Entry> jobs_;
+  Clock::time_point counted_until_{};  // while there are jobs
 };
 
 }  // namespace penstock

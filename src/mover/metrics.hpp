@@ -7,7 +7,7 @@ namespace penstock {
 
 struct MoverMetrics {
   Counter load_jobs, load_chunks_ok, load_chunks_missed, load_chunks_corrupt, load_chunks_failed,
-      load_chunks_timeout, load_chunks_cancelled, loaded_bytes, load_micros;
+      load_chunks_timeout, load_chunks_cancelled, loaded_bytes, load_micros, load_busy_micros;
   Counter save_jobs, save_chunks_ok, save_chunks_present, save_chunks_dropped, save_chunks_fenced,
       saved_bytes, save_micros;
   // Of the above, through host memory; and between it and the drives.
@@ -28,6 +28,7 @@ struct MoverMetrics {
     visit("load_chunks_cancelled", load_chunks_cancelled.value());
     visit("loaded_bytes", loaded_bytes.value());
     visit("load_micros", load_micros.value());
+    visit("load_busy_micros", load_busy_micros.value());
     visit("save_jobs", save_jobs.value());
     visit("save_chunks_ok", save_chunks_ok.value());
     visit("save_chunks_present", save_chunks_present.value());

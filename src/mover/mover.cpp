@@ -177,7 +177,7 @@ bool Mover::step() {
   progress |= loader_.publish();
   progress |= saver_.publish();
   progress |= behind_.publish();
-  loader_.sweep();
+  loader_.sweep(Clock::now());
   saver_.sweep();
   return progress;
 }

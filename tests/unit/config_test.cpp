@@ -85,6 +85,7 @@ TEST(Config, EveryKeyReachesItsOwnField) {
                                                      {"save_deadline_s", "2.5"},
                                                      {"max_load_gb_in_flight", "8"},
                                                      {"chunk_size", "17"},
+                                                     {"max_age_s", "60"},
                                                      {"enable_layerwise", "false"},
                                                      {"use_async", "false"},
                                                      {"use_mla", "true"},
@@ -201,16 +202,16 @@ TEST(Config, SizesOutOfRangeAreRefused) {
 }
 
 TEST(Config, WhatIsNotBuiltIsRefusedWithWhatToUse) {
-  EXPECT_EQ(refusal_of("backend: remote"), "backend: remote is not built yet; use gds");
-  EXPECT_EQ(refusal_of("backend: [local, gds, remote]"),
-            "backend: remote is not built yet; use gds");
+  EXPECT_EQ(refusal_of("backend: remote"),
+            "backend: remote is not built yet; use gds, or a list that has gds or local");
   EXPECT_EQ(refusal_of("enable_compression: true"),
             "gds_config.enable_compression: true is not built yet; use false");
 }
 
 TEST(Config, UnknownChoicesNameTheKnownOnes) {
   EXPECT_EQ(refusal_of("backend: disk"),
-            "backend: \"disk\" is not accepted; expected one of gds, local");
+            "backend: \"disk\" is not accepted; expected one of gds, local, remote, or "
+            "package.module:Class");
   EXPECT_EQ(refusal_of("io_engine: aio"),
             "gds_config.io_engine: \"aio\" is not accepted; expected one of auto, uring, posix");
   EXPECT_EQ(refusal_of("eviction_policy: fifo"),
@@ -228,10 +229,20 @@ TEST(Config, TiersStandFromFastToSlow) {
   EXPECT_EQ(tiers("cache_dir: /d\nbackend: [local, gds]"), both);
   EXPECT_EQ(tiers("cache_dir: /d", {{"PENSTOCK_BACKEND", "local,gds"}}), both);
   EXPECT_EQ(tiers("backend: local"), std::vector<std::string>{"local"});  // needs no drive
-  for (const char* wrong : {"[gds, local]", "[gds, gds]", "[local, local]", "[]"})
-    EXPECT_EQ(
-        refusal_of(std::string{"backend: "} + wrong),
-        std::string{"backend: "} + wrong + " is not accepted; expected gds, local or [local, gds]");
+  const std::vector<std::string> all{"local", "gds", "remote", "my.module:Mine", "my.module:Other"};
+  EXPECT_EQ(tiers("cache_dir: /d\nbackend: [local, gds, remote, my.module:Mine, my.module:Other]"),
+            all);
+  for (const char* wrong : {"[gds, local]", "[gds, gds]", "[local, local]", "[]", "[remote, gds]",
+                            "[m:C, gds]", "[gds, m:C, m:C]"})
+    EXPECT_EQ(refusal_of(std::string{"backend: "} + wrong),
+              std::string{"backend: "} + wrong +
+                  " is not accepted; expected some of local, gds and remote in this order, each "
+                  "once, and then any package.module:Class");
+  EXPECT_EQ(refusal_of("backend: m:C"),
+            "backend: m:C needs a store in front of it, such as [gds, m:C]");
+  for (const char* no_class : {":C", "m:", ":"})
+    EXPECT_NE(refusal_of(std::string{"backend: [gds, '"} + no_class + "']").find("expected one of"),
+              std::string::npos);
 }
 
 TEST(Config, TheMemoryTierHasItsOwnKeys) {
