@@ -17,7 +17,7 @@ from penstock.compat.lmcache import (
     VLLMPagedMemGPUConnectorV2,
 )
 
-LAYERS, HEADS, SIZE, PAGE, PAGES, CHUNK = 4, 2, 64, 16, 40, 64
+LAYERS, HEADS, SIZE, PAGE, PAGES, CHUNK = 4, 2, 64, 16, 48, 64
 DTYPE = torch.float16
 TOKENS = list(range(1000, 1000 + 5 * CHUNK + 7))  # five chunks and a rest
 WHOLE = 5 * CHUNK
@@ -25,9 +25,11 @@ WHOLE = 5 * CHUNK
 _ids = itertools.count()
 
 
-def pages_of(shift: int, tokens: int = len(TOKENS)) -> torch.Tensor:
-    """Slots of `tokens` in pages that do not follow each other; other shifts are other pages."""
-    pages = [(7 * i + shift) % PAGES for i in range(-(-tokens // PAGE))]
+def pages_of(half: int, tokens: int = len(TOKENS)) -> torch.Tensor:
+    """Slots of `tokens` in pages of the first or the second half, which do not follow each
+    other.
+    """
+    pages = [half * PAGES // 2 + 7 * i % (PAGES // 2) for i in range(-(-tokens // PAGE))]
     slots = [page * PAGE + i for page in pages for i in range(PAGE)]
     return torch.tensor(slots[:tokens], dtype=torch.long)
 

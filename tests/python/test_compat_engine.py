@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from compat_cases import PAGE, PAGES, TOKENS, WHOLE, Model, pages_of
+from compat_cases import CHUNK, LAYERS, PAGE, PAGES, TOKENS, WHOLE, Model, pages_of
+from penstock.keys import TokenExtras
 
-FROM, TO = pages_of(0), pages_of(3)
+FROM, TO = pages_of(0), pages_of(1)
 
 
 @pytest.fixture
@@ -45,3 +46,215 @@ def test_what_was_stored_is_retrieved_into_other_pages_after_a_restart(make, use
     others = torch.arange(PAGES * PAGE)[rest]
     dim = 1 if use_mla else 2
     assert torch.equal(model.at(others), before.index_select(dim, others))
+
+
+def test_another_prompt_gets_its_common_prefix_only(make):
+    model = make()
+    expected = model.at(FROM)
+    model.store(FROM)
+    other = TOKENS[: 2 * CHUNK + 5] + [7] * (3 * CHUNK)
+    assert model.engine.lookup(other) == 2 * CHUNK
+    mask = model.retrieve(pages_of(1, len(other)), other)
+    assert mask.sum() == 2 * CHUNK
+    assert_there(model, expected, 2 * CHUNK)
+    assert model.engine.lookup([1, *TOKENS]) == 0
+
+
+def test_what_a_mask_leaves_out_is_not_touched(make):
+    model = make()
+    expected = model.at(FROM)
+    model.store(FROM)
+    before = model.at(TO)
+    mask = torch.ones(len(TOKENS), dtype=torch.bool)
+    mask[: 2 * CHUNK] = False
+    got = model.retrieve(TO, token_mask=mask)
+    assert got.tolist() == [False] * 2 * CHUNK + [True] * 3 * CHUNK + [False] * 7
+    assert torch.equal(model.at(TO[: 2 * CHUNK]), before[:, :, : 2 * CHUNK])
+    there = model.at(TO[2 * CHUNK : WHOLE])
+    assert torch.equal(there, expected[:, :, 2 * CHUNK : WHOLE])
+
+
+def test_a_store_may_begin_where_the_last_one_ended(make):
+    model = make()
+    expected = model.at(FROM)
+    model.store(FROM[: 3 * CHUNK], TOKENS[: 3 * CHUNK])
+    mask = torch.ones(len(TOKENS), dtype=torch.bool)
+    mask[: 3 * CHUNK] = False
+    model.store(FROM, mask=mask, offset=3 * CHUNK)  # LMCache's own words
+    assert model.retrieve(TO).sum() == WHOLE
+    assert_there(model, expected)
+
+
+def test_when_a_store_returns_its_pages_may_be_overwritten(make):
+    model = make()
+    expected = model.at(FROM)
+    model.store(FROM)
+    for kv in model.kv.values():
+        kv.fill_(3)
+    assert model.retrieve(TO).sum() == WHOLE
+    assert_there(model, expected)
+
+
+def test_layers_come_one_after_the_other(make):
+    model = make()
+    steps = model.engine.store_layer(TOKENS, None, model.kv, FROM)
+    for layer in model.kv.values():
+        next(steps)
+        layer.copy_(torch.randn(layer.shape))  # computed in its step
+    next(steps)  # all are saved
+    expected = model.at(FROM)
+    steps = model.engine.retrieve_layer(TOKENS, None, model.kv, TO)
+    assert int(next(steps)) == WHOLE
+    for layer in range(LAYERS):
+        assert next(steps) is None
+        assert torch.equal(model.at(TO[:WHOLE])[layer], expected[layer, :, :WHOLE])
+    assert next(steps).sum() == WHOLE
+    with pytest.raises(StopIteration):
+        next(steps)
+
+
+def test_lmcaches_own_order_of_steps(make):
+    """Its connector takes two steps before the first layer, and one before each layer."""
+    model = make()
+    expected = model.at(FROM)
+    model.store(FROM)
+    steps = model.engine.retrieve_layer(
+        TOKENS, mask=torch.ones(len(TOKENS)), kvcaches=model.kv, slot_mapping=TO, sync=True
+    )
+    next(steps)
+    next(steps)
+    for layer in range(LAYERS):
+        last = next(steps)
+        assert torch.equal(model.at(TO[:WHOLE])[layer], expected[layer, :, :WHOLE])
+    assert last.sum() == WHOLE
+
+
+def test_a_loop_that_is_left_ends_the_load(make):
+    model = make()
+    model.store(FROM)
+    steps = model.engine.retrieve_layer(TOKENS, None, model.kv, TO)
+    next(steps)
+    steps.close()
+    before = model.at(TO)
+    assert model.retrieve(FROM).sum() == WHOLE  # the engine is free for the next one
+    assert torch.equal(model.at(TO), before)
+
+
+def test_a_store_that_is_left_saves_nothing(make):
+    model = make()
+    steps = model.engine.store_layer(TOKENS, None, model.kv, FROM)
+    next(steps)
+    steps.close()
+    assert model.engine.lookup(TOKENS) == 0
+
+
+def test_damage_is_a_miss_and_what_follows_is_not_there(make, tmp_path):
+    model = make()
+    expected = model.at(FROM)
+    model.store(FROM)
+    wanted = expected[2, 1, 2 * CHUNK].numpy().tobytes()
+    with (tmp_path / "cache" / "pool.data").open("r+b") as pool:
+        at = pool.read().find(wanted)
+        assert at > 0
+        pool.seek(at)
+        pool.write(bytes([wanted[0] ^ 1]))
+    steps = model.engine.retrieve_layer(TOKENS, None, model.kv, TO)
+    *_, mask = steps
+    assert mask.tolist() == [True] * 2 * CHUNK + [False] * (len(TOKENS) - 2 * CHUNK)
+    assert_there(model, expected, 2 * CHUNK)
+    assert model.engine.lookup(TOKENS) <= 2 * CHUNK
+    assert model.engine.metrics()["load_chunks_corrupt"] == 1
+
+
+def test_a_full_store_and_a_small_one_only_forget(make):
+    model = make(max_cache_size_gb=0.01)
+    for prompt in range(40):
+        model.store(FROM, [prompt * 1000 + i for i in range(len(TOKENS))])
+    mask = model.retrieve(TO, [39 * 1000 + i for i in range(len(TOKENS))])
+    dim = 2
+    good = int(mask.sum())
+    assert torch.equal(model.at(TO[:good]), model.at(FROM).narrow(dim, 0, good))
+
+
+@pytest.mark.parametrize(
+    "slots",
+    [
+        FROM + 1,
+        torch.cat([FROM[:PAGE].flip(0), FROM[PAGE:]]),
+        torch.cat([FROM[: PAGE // 2], FROM[PAGE : PAGE + PAGE // 2], FROM[PAGE:]]),
+        FROM + PAGE * PAGES,
+        FROM - PAGE * PAGES,
+    ],
+    ids=["shifted", "backwards", "half pages", "beyond", "negative"],
+)
+def test_slots_that_are_no_whole_pages_are_refused(make, slots):
+    model = make()
+    before = model.at(torch.arange(PAGES * PAGE))
+    for call in (model.store, model.retrieve):
+        with pytest.raises(ValueError, match="slot_mapping"):
+            call(slots)
+    with pytest.raises(ValueError, match="slot_mapping"):
+        model.engine.retrieve_layer(TOKENS, None, model.kv, slots)
+    assert torch.equal(model.at(torch.arange(PAGES * PAGE)), before)
+
+
+def test_calls_that_make_no_sense_are_refused(make):
+    model = make()
+    with pytest.raises(ValueError, match="kvcaches and slot_mapping are needed"):
+        model.engine.retrieve(TOKENS)
+    with pytest.raises(ValueError, match="20 slots for 327 tokens"):
+        model.store(FROM[:20])
+    for wrong in ([False] * 5 + [True] * 322, [True] * 64 + [False] * 263):
+        with pytest.raises(ValueError, match="its False ones are a prefix"):
+            model.retrieve(TO, token_mask=torch.tensor(wrong))
+    with pytest.raises(TypeError, match="unknown arguments: pin"):
+        model.store(FROM, pin=True)
+
+
+def test_salt_adapter_and_images_make_prompts_of_their_own(make):
+    model = make()
+    model.store(FROM)
+    expected = model.at(FROM)
+    for extras in (
+        TokenExtras(cache_salt="tenant"),
+        TokenExtras(lora="adapter@1"),
+        TokenExtras(items=((0, 3, "an image"),)),
+    ):
+        assert model.engine.lookup(TOKENS, extras=extras) == 0
+        assert model.retrieve(TO, extras=extras).sum() == 0
+        model.store(FROM, extras=extras)
+        assert model.retrieve(TO, extras=extras).sum() == WHOLE
+        assert_there(model, expected)
+    late = TokenExtras(items=((2 * CHUNK, 3, "an image"),))
+    assert model.engine.lookup(TOKENS, extras=late) == 2 * CHUNK
+
+
+def test_another_model_or_layout_shares_nothing(make):
+    model = make()
+    model.store(FROM)
+    assert make(name="a-fine-tune").retrieve(TO).sum() == 0
+    other = make()
+    heads_first = {name: kv.transpose(0, 1).contiguous() for name, kv in other.kv.items()}
+    other.engine.post_init(heads_first)  # (pages, 2, ...): the same sizes in another order
+    assert other.engine.lookup(TOKENS) == 0
+
+
+def test_before_the_pages_are_known_nothing_is_found(make):
+    model = make()
+    model.store(FROM)
+    other = make()
+    assert other.engine.lookup(TOKENS) == 0
+    other.engine.post_init(other.kv)
+    assert other.engine.lookup(TOKENS) == WHOLE
+
+
+def test_memory_that_moves_is_registered_anew(make):
+    model = make()
+    expected = model.at(FROM)
+    model.store(FROM)
+    jobs = model.engine.metrics()["load_jobs"]
+    assert model.retrieve(TO).sum() == WHOLE
+    model.kv = {name: torch.zeros_like(kv) for name, kv in model.kv.items()}
+    assert model.retrieve(TO).sum() == WHOLE
+    assert_there(model, expected)
+    assert model.engine.metrics()["load_jobs"] == jobs + 2  # figures go on

@@ -214,7 +214,7 @@ class BackendHost:
             return self._count("dropped")
         try:
             self._backend.store(copy.name, copy.tokens, self._placed(kv))
-        except Exception as error:  # whatever a user's code raises
+        except BaseException as error:  # whatever a user's code raises, even SystemExit
             return self._count("errors", f"{type(error).__name__}: {error}")
         self._count("stored")
 
