@@ -3,6 +3,8 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <fstream>
+
 #include "support/child.hpp"
 #include "support/mount.hpp"
 #include "support/store_worker.hpp"
@@ -320,6 +322,60 @@ TEST_F(Tiers, WithoutTheMemoryTheDriveServes) {
   int status = 0;
   ASSERT_EQ(::waitpid(other, &status, 0), other);
   EXPECT_EQ(status, 0);
+}
+
+// The other way round: a drive that is not mounted. When it is back, it is used again.
+TEST_F(Tiers, WithoutTheDriveMemoryServes) {
+  const std::string mounted = rig_.config.gds_config.cache_dir.front();
+  rig_.config.gds_config.cache_dir = {drive_ / "not-mounted/cache"};
+  rig_.open();
+  EXPECT_EQ(rig_.metric("backends_left_out"), 1);
+  EXPECT_NE(rig_.engine->facts()["gds_left_out"].find("not-mounted"), std::string::npos);
+  EXPECT_EQ(rig_.save(0, 4).status, Status::Ok);
+  EXPECT_EQ(rig_.runs(8), (Runs{{Tier::Local, 4}}));
+  EXPECT_EQ(rig_.load(0, 4), 4u);
+  rig_.config.gds_config.cache_dir = {mounted};
+  rig_.open();
+  EXPECT_EQ(rig_.metric("backends_left_out"), 0);
+  EXPECT_EQ(rig_.save(4, 4).status, Status::Ok);
+  EXPECT_EQ(rig_.load(0, 8), 8u);
+}
+
+TEST_F(Tiers, WhereNoneCanStartBothAreNamed) {
+  rig_.config.gds_config.cache_dir = {drive_ / "not-mounted/cache"};
+  std::ofstream{rig_.config.local_config.directory} << "a file, not a directory";
+  const auto opened = Engine::open(rig_.config, {});
+  ASSERT_FALSE(opened);
+  EXPECT_NE(opened.error().message.find("not-mounted"), std::string::npos);
+  EXPECT_NE(opened.error().message.find(rig_.config.local_config.directory), std::string::npos);
+}
+
+TEST_F(Tiers, RemoteIsLeftOutAndSaysSo) {
+  rig_.config.backend = {"gds", "remote"};
+  rig_.open();
+  EXPECT_EQ(rig_.metric("backends_left_out"), 1);
+  EXPECT_EQ(rig_.engine->facts()["remote_left_out"], "it is not built into this version");
+  EXPECT_EQ(rig_.save(0, 4).status, Status::Ok);
+  EXPECT_EQ(rig_.load(0, 4), 4u);
+}
+
+// What Engine::metrics() calls busy is the time with a load under way, and no more.
+TEST_F(Tiers, TheTimeWithLoadsIsCounted) {
+  rig_.open();
+  ASSERT_EQ(rig_.save(0, 8).status, Status::Ok);
+  EXPECT_EQ(rig_.metric("load_busy_micros"), 0);
+  const auto begin = std::chrono::steady_clock::now();
+  double jobs = 0;
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_EQ(rig_.load(0, 8), 8u);
+    jobs += rig_.last.seconds * 1e6;
+  }
+  const double wall =
+      std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
+  const double busy = rig_.metric("load_busy_micros");
+  EXPECT_GT(busy, 0);
+  EXPECT_LE(busy, jobs + 50);  // one after the other, from submission on
+  EXPECT_LE(busy, wall);
 }
 
 // The file system that the memory tier lies on is full: saves go to the drive, loads from there.

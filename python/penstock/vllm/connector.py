@@ -64,6 +64,7 @@ class PenstockConnector(KVConnectorBase_V1, SupportsHMA):
         self._scheduler: SchedulerHalf | None = None
         self._worker: WorkerHalf | None = None
         if role is KVConnectorRole.SCHEDULER:
+            _warn_of_unused(config)
             if plan.chunk != config.chunk_size:
                 logger.info("penstock: chunks have %d tokens (a multiple of %s)", plan.chunk,
                             [group.block_size for group in plan.groups])  # fmt: skip
@@ -242,6 +243,14 @@ class PenstockConnector(KVConnectorBase_V1, SupportsHMA):
     def reset_cache(self) -> bool:
         assert self._scheduler is not None
         return self._scheduler.reset_cache()
+
+
+def _warn_of_unused(config: Any) -> None:
+    unused = [f"backend {name}" for name in config.backend if ":" in name]
+    if config.max_age_s:
+        unused.append("max_age_s")
+    if unused:
+        logger.warning("penstock: the vLLM connector goes on without %s", ", ".join(unused))
 
 
 def _refuse_unsupported(vllm_config: VllmConfig, config: Any, plan: Plan) -> None:
