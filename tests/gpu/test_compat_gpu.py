@@ -15,8 +15,8 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 import document_cases  # noqa: E402
 from compat_cases import LAYERS, TOKENS, WHOLE, Model, pages_of  # noqa: E402
 
-FROM, TO = pages_of(0).cuda(), pages_of(1).cuda()
-DEVICE = "cuda:0"
+DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
+FROM, TO = pages_of(0).to(DEVICE), pages_of(1).to(DEVICE)
 
 
 @pytest.fixture

@@ -144,6 +144,7 @@ def case_engine(directory: Path, device: str, monkeypatch: Any) -> None:
     config = LMCacheEngineConfig.from_file(path)
     assert config.backend == "gds" and config.gds_config.cache_dir == str(directory / "cache")
     engine = build_engine(config, device, monkeypatch)
+    lmcache.LMCStatsMonitor.GetOrCreate().get_interval_stats()  # an interval of its own
     try:
         kvcaches = kv_caches(device)
         there = torch.arange(256)

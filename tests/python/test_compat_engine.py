@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
-from compat_cases import CHUNK, LAYERS, PAGE, PAGES, TOKENS, WHOLE, Model, pages_of
+from compat_cases import (
+    CHUNK,
+    DTYPE,
+    HEADS,
+    LAYERS,
+    PAGE,
+    PAGES,
+    SIZE,
+    TOKENS,
+    WHOLE,
+    Model,
+    pages_of,
+)
+from penstock.compat.lmcache import LMCacheEngine, LMCacheEngineBuilder, LMCacheEngineConfig
 from penstock.keys import TokenExtras
 
 FROM, TO = pages_of(0), pages_of(1)
@@ -258,3 +273,82 @@ def test_memory_that_moves_is_registered_anew(make):
     assert model.retrieve(TO).sum() == WHOLE
     assert_there(model, expected)
     assert model.engine.metrics()["load_jobs"] == jobs + 2  # figures go on
+
+
+def test_an_id_stands_for_one_engine(make, tmp_path):
+    model = make()
+    engine = model.engine
+    get = LMCacheEngineBuilder.get_or_create
+    assert get(model.id, model.config, engine.metadata, engine._connector) is engine
+    assert LMCacheEngineBuilder.get(model.id) is engine
+    other = dataclasses.replace(engine.metadata, model="another")
+    config = LMCacheEngineConfig.from_dict({"cache_dir": str(tmp_path / "x"), "chunk_size": CHUNK})
+    for arguments in ((model.config, other), (config, engine.metadata)):
+        with pytest.raises(ValueError, match="built with another"):
+            get(model.id, *arguments, engine._connector)
+    with pytest.raises(ValueError, match="chunk_size: 64 and 256"):
+        LMCacheEngine(
+            LMCacheEngineConfig.from_dict({"cache_dir": str(tmp_path / "x")}),
+            engine.metadata,
+            engine._connector,
+        )
+    LMCacheEngineBuilder.destroy(model.id)
+    assert LMCacheEngineBuilder.get(model.id) is None
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (2, PAGES, PAGE, HEADS, SIZE),
+        (PAGES, 2, PAGE, HEADS, SIZE),
+        (PAGES, 2, HEADS, PAGE, SIZE),
+        (PAGES, PAGE, HEADS, 2 * SIZE),
+        (PAGES, HEADS, PAGE, 2 * SIZE),
+    ],
+    ids=str,
+)
+def test_every_layout_comes_back_page_by_page(make, shape):
+    model = make()
+    pages_first = shape[0] == PAGES
+    model.kv = {name: torch.randn(shape, dtype=DTYPE) for name in model.kv}
+    rows = [(int(FROM[i]) // PAGE, int(TO[i]) // PAGE) for i in range(0, WHOLE, PAGE)]
+    expected = [kv.clone() for kv in model.kv.values()]
+    model.store(FROM)
+    assert model.retrieve(TO).sum() == WHOLE
+    for kv, before in zip(model.kv.values(), expected, strict=True):
+        for source, destination in rows:
+            got, there = (
+                (kv[destination], before[source])
+                if pages_first
+                else (kv[:, destination], before[:, source])
+            )
+            assert torch.equal(got, there)
+
+
+@pytest.mark.parametrize(
+    ("shape", "why"),
+    [
+        ((2, 2, PAGE, HEADS, SIZE), "whether K and V come first"),
+        ((PAGES, PAGE, HEADS, SIZE), "is not known"),
+        ((3, PAGES, PAGE, HEADS, SIZE), "is not known"),
+        ((2, PAGES, PAGE, HEADS + 1, SIZE), "2 heads are not found"),
+        ((2, PAGES, 24, HEADS, SIZE), "no whole number of pages of 24"),
+    ],
+)
+def test_layouts_that_cannot_be_told_are_refused(make, shape, why):
+    model = make()
+    with pytest.raises(ValueError, match=why):
+        model.engine.post_init([torch.zeros(shape, dtype=DTYPE) for _ in range(LAYERS)])
+
+
+def test_kv_that_is_not_what_the_connector_was_made_for_is_refused(make):
+    model = make()
+    tensors = list(model.kv.values())
+    for wrong, why in (
+        (tensors[:-1], "3 tensors for 4 layers"),
+        ([t.float() for t in tensors], "torch.float32"),
+        ([*tensors[:-1], tensors[0][:, :5]], "differ in shape"),
+        ([tensors[0], *tensors[:-1]], "share memory"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            model.engine.post_init(wrong)

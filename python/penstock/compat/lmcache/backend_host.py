@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,14 +160,14 @@ class BackendHost:
                 return None
             self._urgent.append((future, work))
             self._changed.notify()
-        try:
-            return future.result(max(0.0, until - time.monotonic()))
-        except TimeoutError:
+        if not wait([future], max(0.0, until - time.monotonic())).done:
             future.cancel()  # if it has not begun
             self._count("slow", f"no answer within {self._timeout} s")
-        except Exception as error:  # whatever a user's code raises
+            return None
+        if (error := future.exception()) is not None:
             self._count("errors", f"{type(error).__name__}: {error}")
-        return None
+            return None
+        return future.result()
 
     # -- the thread ------------------------------------------------------------------------------
 
@@ -177,8 +177,8 @@ class BackendHost:
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(call())
-                except BaseException as error:  # even SystemExit: it is the caller's to see
-                    future.set_exception(_as_exception(error))
+                except BaseException as error:  # whatever a user's code raises, even SystemExit
+                    future.set_exception(error)
             with self._changed:
                 self._busy_since = None
         self._stage.close()
@@ -233,7 +233,3 @@ class BackendHost:
             self._said.add(what)
         if first:  # once of each kind
             logger.warning("penstock: the backend %s: %s; it counts as a miss", self.name, why)
-
-
-def _as_exception(error: BaseException) -> Exception:
-    return error if isinstance(error, Exception) else RuntimeError(repr(error))

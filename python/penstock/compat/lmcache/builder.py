@@ -32,7 +32,7 @@ class LMCacheEngineBuilder:
     ) -> LMCacheEngine:
         """The engine of this id, built if there is none.
 
-        ValueError: there is one with other metadata, or there are several ranks and no functions to
+        ValueError: there is one of something else, or there are several ranks and no functions to
         agree with. PenstockError: no backend can start.
         """
         with cls._lock:
@@ -43,8 +43,10 @@ class LMCacheEngineBuilder:
                 )
                 cls._engines[instance_id] = engine
                 LMCStatsMonitor.GetOrCreate().watch(engine)
-            elif engine.metadata != metadata:
-                raise ValueError(f"the engine {instance_id} was built with other metadata")
+            elif engine.metadata != metadata or engine.config != config:
+                raise ValueError(
+                    f"the engine {instance_id} was built with another configuration or metadata"
+                )
             return engine
 
     @classmethod
@@ -58,5 +60,5 @@ class LMCacheEngineBuilder:
         with cls._lock:
             engine = cls._engines.pop(instance_id, None)
         if engine is not None:
-            LMCStatsMonitor.GetOrCreate().forget(engine)
             engine.close()
+            LMCStatsMonitor.GetOrCreate().forget(engine)

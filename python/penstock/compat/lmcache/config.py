@@ -60,6 +60,11 @@ class LMCacheEngineConfig:
             raise AttributeError(name)
         return _one_or_all(getattr(self._core, name))
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LMCacheEngineConfig) and self._entries == other._entries
+
+    __hash__ = None  # type: ignore[assignment]
+
     @property
     def backends(self) -> list[str]:
         """All of `backend`, from fast to slow."""

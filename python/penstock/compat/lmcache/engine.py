@@ -71,6 +71,7 @@ class LMCacheEngine:
         self._backends = BackendChain(config, self._core, metadata, self._shard)
         self._epochs = Epochs(self._core.max_age_s)
         self._counts: Counter[str] = Counter()
+        self._last_figures: dict[str, float] | None = None
         self._kvcaches: list[torch.Tensor] = []
         self._pages: Pages | None = None
         self._names: Names | None = None
@@ -182,9 +183,11 @@ class LMCacheEngine:
 
     def close(self) -> None:
         """Waits for what the user's backends still have to store, a few seconds at most."""
-        self._backends.close()
-        self._close_engine()
-        self._store.close()
+        if self._last_figures is None:
+            self._backends.close()
+            self._last_figures = self.metrics()
+            self._close_engine()
+            self._store.close()
 
     # -- figures ---------------------------------------------------------------------------------
 
@@ -194,8 +197,10 @@ class LMCacheEngine:
 
     def metrics(self) -> dict[str, float]:
         """Engine.metrics() of the core, summed over the memory that was registered; what was asked
-        for here; the user's backends.
+        for here; the user's backends. Of a closed engine: the last ones.
         """
+        if self._last_figures is not None:
+            return dict(self._last_figures)
         figures = (self._engine or self._store).metrics()
         for name, value in [*self._counts.items(), *self._backends.metrics().items()]:
             figures[name] = figures.get(name, 0.0) + value
