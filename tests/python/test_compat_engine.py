@@ -19,6 +19,7 @@ from compat_cases import (
     Model,
     pages_of,
 )
+from penstock import PenstockError
 from penstock.compat.lmcache import LMCacheEngine, LMCacheEngineBuilder, LMCacheEngineConfig
 from penstock.keys import TokenExtras
 
@@ -352,3 +353,17 @@ def test_kv_that_is_not_what_the_connector_was_made_for_is_refused(make):
     ):
         with pytest.raises(ValueError, match=why):
             model.engine.post_init(wrong)
+
+
+def test_memory_may_move_while_a_generator_waits(make):
+    model = make()
+    model.store(FROM)
+    steps = model.engine.retrieve_layer(TOKENS, None, model.kv, TO)
+    next(steps)
+    model.engine.post_init({name: torch.zeros_like(kv) for name, kv in model.kv.items()})
+    with pytest.raises(PenstockError, match="the engine is closed"):
+        list(steps)
+    left = model.engine.retrieve_layer(TOKENS, None, model.kv, TO)
+    next(left)
+    model.close()
+    left.close()

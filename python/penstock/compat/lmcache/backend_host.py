@@ -209,10 +209,10 @@ class BackendHost:
         return True
 
     def _store(self, copy: Copy) -> None:
-        kv = self._stage.load(copy)
-        if kv is None:
-            return self._count("dropped")
         try:
+            kv = self._stage.load(copy)
+            if kv is None:
+                return self._count("dropped")
             self._backend.store(copy.name, copy.tokens, self._placed(kv))
         except BaseException as error:  # whatever a user's code raises, even SystemExit
             return self._count("errors", f"{type(error).__name__}: {error}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from penstock.compat.lmcache.config import LMCacheEngineConfig, LMCacheEngineMet
 from penstock.compat.lmcache.names import Epochs, Names, Space
 from penstock.compat.lmcache.pages import KVCaches, Pages, VLLMPagedMemGPUConnectorV2
 from penstock.compat.lmcache.ranks import BroadcastObject, BroadcastTensor, Ranks
+from penstock.compat.lmcache.request import Request, as_list
 from penstock.keys import NOTHING_ELSE, TokenExtras, token_keys
 from penstock.layerwise import KEY_BYTES, Chunks, Layerwise
 
@@ -31,13 +33,11 @@ _GROUP = 0  # paged KV of one kind
 
 
 @dataclass(frozen=True)
-class _Request:
-    """A prompt's whole chunks. Those before `first` are masked out."""
+class _Job:
+    """A job, and whose it is: the KV memory may be registered anew while its generator waits."""
 
-    tokens: list[int]
-    keys: list[bytes]
-    first: int
-    rows: list[int]  # of the chunks from `first` on
+    transfers: Layerwise
+    id: int
 
 
 class LMCacheEngine:
@@ -108,7 +108,7 @@ class LMCacheEngine:
         if self._names is None:
             return 0
         keys = token_keys(tokens, self._chunk, extras)
-        return self._find(_Request(_as_list(tokens), keys, 0, []), max_age)[0] * self._chunk
+        return self._find(Request(as_list(tokens), keys, 0, []), max_age)[0] * self._chunk
 
     def store(
         self,
@@ -155,8 +155,8 @@ class LMCacheEngine:
         pages now, on all ranks; pages of other tokens that were asked for may hold anything.
         """
         request = self._request(tokens, token_mask, kvcaches, slot_mapping, extras, more)
-        job, _ = self._start_load(request, max_age)
-        return self._loaded(request, job)
+        load, _ = self._start_load(request, max_age)
+        return self._loaded(request, load)
 
     def retrieve_layer(
         self,
@@ -219,7 +219,7 @@ class LMCacheEngine:
         slot_mapping: Any,
         extras: TokenExtras,
         more: dict[str, Any],
-    ) -> _Request:
+    ) -> Request:
         mask = more.pop("mask", token_mask)  # LMCache's older name
         for known in ("offset", "sync"):  # of no use here
             more.pop(known, None)
@@ -229,16 +229,9 @@ class LMCacheEngine:
             self.post_init(kvcaches)
         if self._pages is None or slot_mapping is None:
             raise ValueError("kvcaches and slot_mapping are needed")
-        ids = _as_list(tokens)
-        if len(slot_mapping) != len(ids):
-            raise ValueError(f"slot_mapping: {len(slot_mapping)} slots for {len(ids)} tokens")
-        first = _masked(mask, len(ids), self._chunk)
-        keys = token_keys(ids, self._chunk, extras)
-        end = max(first, len(keys)) * self._chunk
-        rows = self._pages.rows(slot_mapping, first * self._chunk, end)
-        return _Request(ids, keys, first, rows)
+        return Request.of(tokens, mask, slot_mapping, extras, self._pages, self._chunk)
 
-    def _find(self, request: _Request, max_age: float | None) -> tuple[int, Space | None]:
+    def _find(self, request: Request, max_age: float | None) -> tuple[int, Space | None]:
         """How many chunks, from the first on, can be loaded, and from where."""
         best: tuple[int, Space | None] = (0, None)
         try:
@@ -263,20 +256,20 @@ class LMCacheEngine:
         return self._names.space(self._engine, epoch)
 
     def _start_load(
-        self, request: _Request, max_age: float | None, layerwise: bool = False
-    ) -> tuple[int | None, int]:
-        """The job, and its tokens. None: there is nothing to load, or no room for a job."""
+        self, request: Request, max_age: float | None, layerwise: bool = False
+    ) -> tuple[_Job | None, int]:
+        """A load, and its tokens. None: there is nothing to load, or no room for a job."""
         end, space = self._find(request, max_age)
         end = self._ranks.plan(end)
         self._counts["asked_chunks"] += max(0, len(request.keys) - request.first)
         if end <= request.first or space is None:
             return None, 0
-        job = self._submit("load", request, end, space, layerwise)
-        return job, (end - request.first) * self._chunk
+        load = self._submit("load", request, end, space, layerwise)
+        return load, (end - request.first) * self._chunk
 
     def _submit(
-        self, kind: str, request: _Request, end: int, space: Space, layerwise: bool = False
-    ) -> int | None:
+        self, kind: str, request: Request, end: int, space: Space, layerwise: bool = False
+    ) -> _Job | None:
         assert self._pages is not None
         first = request.first
         parents = [bytes(KEY_BYTES), *request.keys][first:end]
@@ -289,48 +282,48 @@ class LMCacheEngine:
             request.rows[: (end - first) * (self._chunk // self._pages.tokens)],
         )
         stream = self._pages.memory.stream()
-        return self._transfers.submit(kind, chunks, stream, layerwise=layerwise)
+        job = self._transfers.submit(kind, chunks, stream, layerwise=layerwise)
+        return None if job is None else _Job(self._transfers, job)
 
-    def _loaded(self, request: _Request, job: int | None) -> torch.Tensor:
+    def _loaded(self, request: Request, load: _Job | None) -> torch.Tensor:
         """Waits for a load, and agrees with the other ranks on what came of it."""
         good = 0
-        if job is not None:
-            for status in self._transfers.result(job).chunk_status:
+        if load is not None:
+            for status in load.transfers.result(load.id).chunk_status:
                 if status != "ok":
                     break
                 good += 1
         good = self._ranks.loaded(good)
         self._counts["hit_chunks"] += good
-        mask = torch.zeros(len(request.tokens), dtype=torch.bool)
-        mask[request.first * self._chunk : (request.first + good) * self._chunk] = True
-        return mask
+        return request.mask(good, self._chunk)
 
     def _retrieve_steps(
-        self, request: _Request, max_age: float | None
+        self, request: Request, max_age: float | None
     ) -> Generator[torch.Tensor | None, None, None]:
-        job, tokens = self._start_load(request, max_age, layerwise=True)
+        load, tokens = self._start_load(request, max_age, layerwise=True)
         assert self._pages is not None
         stream = self._pages.memory.stream
         done = False
         try:
             yield torch.tensor(tokens)
             for layer in range(self._connector.num_layer):
-                if job is not None:
-                    self._transfers.wait_layer(job, layer, stream())
+                if load is not None:
+                    load.transfers.wait_layer(load.id, layer, stream())
                 yield None
             done = True
-            yield self._loaded(request, job)
+            yield self._loaded(request, load)
         finally:
-            if job is not None and not done:
-                self._transfers.end(job)  # the pages are the caller's again
+            if load is not None and not done:
+                with suppress(PenstockError):  # closed: all its jobs are over
+                    load.transfers.end(load.id)  # the pages are the caller's again
 
-    def _store_steps(self, request: _Request) -> Generator[None, None, None]:
+    def _store_steps(self, request: Request) -> Generator[None, None, None]:
         for _ in range(self._connector.num_layer):
             yield
         self._save(request)
         yield
 
-    def _save(self, request: _Request) -> None:
+    def _save(self, request: Request) -> None:
         end = len(request.keys)
         replicas = self.metadata.world_size // self._shards
         if end <= request.first:
@@ -342,11 +335,11 @@ class LMCacheEngine:
         except PenstockError as error:
             logger.warning("penstock: the store does not answer: %s", error)
             return
-        job = self._submit("save", request, end, space)
-        if job is None:
+        save = self._submit("save", request, end, space)
+        if save is None:
             return
         kept = request.first
-        for status in self._transfers.result(job).chunk_status:
+        for status in save.transfers.result(save.id).chunk_status:
             if status not in ("ok", "present"):
                 break
             kept += 1
@@ -377,23 +370,6 @@ def _check_alike(
     ):
         if one != other:
             raise ValueError(f"{name}: {one} and {other} in what this engine is built from")
-
-
-def _masked(mask: Any, tokens: int, chunk: int) -> int:
-    """Chunks that a mask leaves out: its False ones, which must be a prefix of whole chunks."""
-    if mask is None:
-        return 0
-    wanted = torch.as_tensor(mask).to("cpu", torch.bool)
-    if len(wanted) != tokens:
-        raise ValueError(f"token_mask: {len(wanted)} entries for {tokens} tokens")
-    skipped = tokens - int(wanted.sum())
-    if bool(wanted[:skipped].any()) or skipped % chunk != 0:
-        raise ValueError(f"token_mask: its False ones are a prefix of whole chunks of {chunk}")
-    return skipped // chunk
-
-
-def _as_list(tokens: Any) -> list[int]:
-    return tokens.tolist() if hasattr(tokens, "tolist") else list(tokens)
 
 
 def _places(tensors: list[torch.Tensor]) -> list[tuple[Any, ...]]:
