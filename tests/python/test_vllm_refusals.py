@@ -62,3 +62,14 @@ def test_several_groups_need_an_engine_that_survives_a_failed_load():
     else:
         with pytest.raises(UnsupportedLayout, match=r"needs vLLM 0\.32"):
             refuse(groups=2)
+
+
+def test_what_is_configured_and_not_used_is_said(monkeypatch):
+    lines: list[str] = []
+    monkeypatch.setattr(connector.logger, "warning", lambda text, *a: lines.append(text % a))
+    connector._warn_of_unused(SimpleNamespace(backend=["local", "gds"], max_age_s=0))
+    assert lines == []
+    connector._warn_of_unused(SimpleNamespace(backend=["gds", "my.module:Mine"], max_age_s=5))
+    assert lines == [
+        "penstock: the vLLM connector goes on without backend my.module:Mine, max_age_s"
+    ]

@@ -1,5 +1,4 @@
-"""LMCache's names over Penstock's engine: what was written for them runs when `lmcache` in its
-import lines becomes `penstock.compat.lmcache`.
+"""LMCache's names over Penstock's engine.
 
     engine = LMCacheEngineBuilder.get_or_create(
         "vllm-instance", LMCacheEngineConfig.from_file("lmcache_config_gds.yaml"), metadata,
