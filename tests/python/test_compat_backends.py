@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 from compat_cases import CHUNK, TOKENS, WHOLE, Model, pages_of
-from penstock.compat.lmcache import CacheBackend
+from penstock.compat.lmcache import CacheBackend, backends
 
 FROM, TO = pages_of(0), pages_of(1)
 CHUNKS = WHOLE // CHUNK
@@ -225,6 +225,17 @@ def test_one_that_cannot_start_is_left_out(make, shelf, caplog, name, why):
     assert model.retrieve(TO).sum() == WHOLE
     model.close()
     assert len(shelf.kept) == CHUNKS
+
+
+def test_one_that_never_starts_is_left_out(make, shelf, monkeypatch):
+    hang = threading.Event()
+    monkeypatch.setattr(backends, "START_PATIENCE", 0.3)
+    monkeypatch.setattr(shelf, "__init__", lambda self, config: hang.wait() and None)
+    model = make()
+    assert "it has not started after 0.3 s" in model.engine.facts()["a_module:Mine_left_out"]
+    model.store(FROM)
+    assert model.retrieve(TO).sum() == WHOLE
+    hang.set()
 
 
 def test_the_second_backend_is_asked_for_what_the_first_one_lacks(make, shelf):

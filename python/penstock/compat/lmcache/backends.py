@@ -12,7 +12,10 @@ from __future__ import annotations
 import hashlib
 import importlib
 import logging
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import Any
 
 import torch
@@ -22,6 +25,8 @@ from penstock.compat.lmcache.config import LMCacheEngineConfig, LMCacheEngineMet
 from penstock.compat.lmcache.names import Space
 
 logger = logging.getLogger("penstock")
+
+START_PATIENCE = 60.0  # seconds that a backend's module and constructor may take
 
 
 class CacheBackend:
@@ -90,7 +95,7 @@ class BackendChain:
         own = BackendConfig(config, row // dtype.itemsize, dtype)
         for name in names:
             try:
-                backend = _make(name, own)
+                backend = _in_time(lambda name=name: _make(name, own))
                 stage = Stage(core, metadata.copy_bytes, (self._chunk, own.hidden_dim), dtype)
             except Exception as error:  # whatever a user's module raises
                 self._left_out[name] = f"{type(error).__name__}: {error}"
@@ -146,6 +151,22 @@ class BackendChain:
         parent = keys[chunk - 1] if chunk else bytes(len(key))
         ids = tokens[chunk * self._chunk : (chunk + 1) * self._chunk]
         return Copy(space, self._shard, key, parent, name, ids)
+
+
+def _in_time(make: Callable[[], CacheBackend]) -> CacheBackend:
+    """On a thread of its own, which is left behind if it hangs."""
+    made: Future[CacheBackend] = Future()
+
+    def run() -> None:
+        try:
+            made.set_result(make())
+        except BaseException as error:  # even SystemExit
+            made.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+
+    threading.Thread(target=run, name="penstock-backend-start", daemon=True).start()
+    if not wait([made], START_PATIENCE).done:
+        raise TimeoutError(f"it has not started after {START_PATIENCE} s")
+    return made.result()
 
 
 def _make(name: str, config: BackendConfig) -> CacheBackend:
