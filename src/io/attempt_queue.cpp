@@ -3,10 +3,12 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace penstock {
 
-AttemptQueue::AttemptQueue(size_t depth) {
+AttemptQueue::AttemptQueue(size_t depth, std::function<void()> on_result)
+    : on_result_{std::move(on_result)} {
   todo_.reserve(depth);
   ended_.reserve(depth);
 }
@@ -58,6 +60,7 @@ void AttemptQueue::finish(const Task& task, int64_t result) noexcept {
   const std::lock_guard lock{mutex_};
   ended_.push_back({task.request, result});
   news_.notify_one();
+  if (on_result_ && !stopped_) on_result_();
 }
 
 void AttemptQueue::stop() noexcept {

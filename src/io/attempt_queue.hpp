@@ -5,11 +5,15 @@
 // wake() and stop() to anyone. One mutex, held for a few instructions. Room for `depth` requests is
 // there from the start, so that nothing allocates while requests flow. After stop() workers get
 // nothing more, and results may still be handed in.
+//
+// `on_result` may be empty. It is called by a worker after each result, with the queue locked, so
+// that it is never called once stop() has returned; it must not use the queue.
 #pragma once
 
 #include <signal.h>
 
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -27,7 +31,7 @@ class AttemptQueue {
     IoRequest work;
   };
 
-  explicit AttemptQueue(size_t depth);
+  explicit AttemptQueue(size_t depth, std::function<void()> on_result = {});
 
   void push(std::span<IoRequest* const> requests) noexcept;
   size_t poll(std::span<IoEngine::Attempt> attempts) noexcept;
@@ -44,6 +48,7 @@ class AttemptQueue {
   std::condition_variable news_;          // ended_ has grown, or woken_
   std::vector<IoRequest*> todo_;          // oldest first
   std::vector<IoEngine::Attempt> ended_;  // oldest first
+  std::function<void()> on_result_;
   bool woken_ = false;
   bool stopped_ = false;
 };

@@ -27,7 +27,7 @@ int64_t refuse(const char* call, int code) {
 }  // namespace
 
 CufileCore::CufileCore(CufileEngineOptions options)
-    : queue{options.depth}, options_{std::move(options)} {}
+    : queue{options.depth, options.on_result}, options_{std::move(options)} {}
 
 // Detached: a thread that hangs must not hold up the engine's end. Nobody waits for the thread
 // itself but for its leave(), and it owns a share of the core until then.

@@ -27,6 +27,7 @@ struct CufileEngineOptions {
   std::span<std::byte> memory = {};               // registered whole; may be empty
   std::shared_ptr<const void> memory_owner = {};  // kept as long as a call may touch `memory`
   std::function<void()> thread_init = {};         // may be empty
+  std::function<void()> on_result = {};           // as AttemptQueue's; never after the engine's end
   std::vector<std::string> library_directories = {};
   std::chrono::milliseconds open_limit{10'000};
   std::chrono::milliseconds close_limit{5'000};

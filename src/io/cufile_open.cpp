@@ -61,6 +61,7 @@ Result<OpenedCufile> open_cufile_engine(const CufileOptions& options) {
                                     .memory = options.memory,
                                     .memory_owner = options.memory_owner,
                                     .thread_init = options.thread_init,
+                                    .on_result = options.on_result,
                                     .library_directories = options.library_directories,
                                     .open_limit = options.open_limit,
                                     .close_limit = options.close_limit});

@@ -30,6 +30,9 @@ struct CufileOptions {
   size_t threads = 8;
   std::function<void()> thread_init =
       {};  // makes the GPU's context current in a thread of the engine
+  // For a driving thread that sleeps elsewhere: called by a thread of the engine when poll() has
+  // something to return, never after the engine's end. Must not use the engine.
+  std::function<void()> on_result = {};
   std::vector<std::string> library_directories = {};  // where a wheel may have put libcufile
   std::chrono::seconds probe_limit{20};
   std::chrono::milliseconds open_limit{10'000};

@@ -76,6 +76,12 @@ CufileVerdict run_helper(const CufileProbeOptions& options, const std::string& p
   return verdict;
 }
 
+// Why a helper would be in vain; empty: nothing is known.
+std::string obstacle_to(const CufileProbeOptions& options) {
+  if (!options.check_host) return {};
+  return examine_cufile_host(options.directory, options.system_root).obstacle();
+}
+
 }  // namespace
 
 Result<std::string> find_probe_program() {
@@ -92,10 +98,7 @@ Result<std::string> find_probe_program() {
 }
 
 CufileVerdict probe_cufile(const CufileProbeOptions& options) {
-  if (options.check_host) {
-    const auto host = examine_cufile_host(options.directory, options.system_root);
-    if (auto obstacle = host.obstacle(); !obstacle.empty()) return refusal(std::move(obstacle));
-  }
+  if (auto obstacle = obstacle_to(options); !obstacle.empty()) return refusal(std::move(obstacle));
   const auto program = find_probe_program();
   if (!program) return refusal(program.error().message);
   return run_helper(options, *program);
@@ -105,6 +108,8 @@ CufileVerdict probe_cufile_once(const CufileProbeOptions& options) {
   static std::mutex mutex;
   static std::map<std::pair<dev_t, std::string>, CufileVerdict> known;
   constexpr size_t kMaxKnown = 256;
+  // Not remembered: it costs nothing, and another call may not ask for it.
+  if (auto obstacle = obstacle_to(options); !obstacle.empty()) return refusal(std::move(obstacle));
   struct stat status {};
   if (::stat(options.directory.c_str(), &status) != 0)
     return refusal(options.directory + ": " + std::system_category().message(errno));

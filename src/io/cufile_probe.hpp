@@ -27,7 +27,7 @@ struct CufileProbeOptions {
 };
 
 CufileVerdict probe_cufile(const CufileProbeOptions& options);
-// The same, once per (drive, GPU) and process: later calls get the first one's verdict.
+// The same with one helper per (drive, GPU) and process: later calls get its verdict.
 CufileVerdict probe_cufile_once(const CufileProbeOptions& options);
 
 // The variable that names the helper; without it, the one beside this library or program.

@@ -235,5 +235,15 @@ TEST_F(CufileProbe, AVerdictIsKeptPerDriveAndGpu) {
   EXPECT_FALSE(probe_cufile_once(options_).proven());
 }
 
+TEST_F(CufileProbe, WhatTheMachineSpeaksAgainstIsNotKeptForThoseWhoForceIt) {
+  fake_.use("counters=p2p");
+  options_.gpu = "0000:3b:00.0";
+  options_.check_host = true;
+  options_.system_root = dir_ / "root";
+  EXPECT_FALSE(probe_cufile_once(options_).usable);
+  options_.check_host = false;
+  EXPECT_TRUE(probe_cufile_once(options_).usable);
+}
+
 }  // namespace
 }  // namespace penstock
