@@ -11,6 +11,7 @@
 #include <functional>
 #include <string_view>
 
+#include "device/direct_memory.hpp"
 #include "device/page_move.hpp"
 #include "penstock/engine.hpp"
 
@@ -47,6 +48,12 @@ class Device {
   // Makes host memory fast to copy from and to. Failing is harmless: the copies are slower.
   virtual void pin(std::span<std::byte>) noexcept {}
   virtual void unpin(std::span<std::byte>) noexcept {}
+
+  // Memory of the device for moves with `on_device`. Any thread. Unsupported: the pages are the
+  // host's.
+  virtual Result<DirectMemory> make_direct_memory(size_t) {
+    return Error{Status::Unsupported, "the pages are in host memory"};
+  }
 
   // Called once by the thread that submits, before anything else. `wake` is called, by any thread,
   // when poll() may have something to return.

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/sizes.hpp"
@@ -40,6 +41,13 @@ void HostDevice::pin(std::span<std::byte> memory) noexcept {
 #else
   (void)memory;
 #endif
+}
+
+Result<DirectMemory> HostDevice::make_direct_memory(size_t bytes) {
+  if (!is_stand_in_) return Device::make_direct_memory(bytes);
+  auto* const memory = static_cast<std::byte*>(std::aligned_alloc(kSector, bytes));
+  if (memory == nullptr) return Error{Status::NoSpace, "no memory"};
+  return DirectMemory{{memory, bytes}, {memory, [](void* each) { std::free(each); }}, "0", {}};
 }
 
 size_t HostDevice::poll(std::span<PageMove*> done) noexcept {

@@ -197,6 +197,48 @@ TEST_P(CudaDeviceTest, PagesAreReadAfterTheTicketAndRewrittenAfterTheGather) {
   cudaStreamDestroy(stream);
 }
 
+TEST_P(CudaDeviceTest, MovesFromAndToMemoryOfTheGpu) {
+  arena_->fill_random(random_());
+  draw_rows(false);
+  const uint64_t room = round_up(map_->copy_bytes(), GetParam().block_size) + kSector;
+  auto direct = device_->make_direct_memory(room);
+  ASSERT_TRUE(direct) << direct.error().message;
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(direct->bytes.data()) % kSector, 0U);
+  ASSERT_EQ(cudaMemset(direct->bytes.data(), 0xEE, room), cudaSuccess);
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  auto gathers = moves(Direction::Gather, direct->bytes.data(), 2);
+  for (PageMove& move : gathers) move.on_device = true;
+  run(gathers);
+  std::vector<std::byte> there(room), expected(room);
+  ASSERT_EQ(cudaMemcpy(there.data(), direct->bytes.data(), room, cudaMemcpyDeviceToHost),
+            cudaSuccess);
+  const auto compare = [&](const std::vector<PageMove>& list) {
+    for (const PageMove& move : list) {
+      ASSERT_EQ(move.status, Status::Ok);
+      for (size_t b = 0; b < move.identities.size(); ++b) {
+        const uint64_t begin = move.begin + b * move.block_size;
+        const uint64_t size = std::min(move.block_size, move.end - begin);
+        EXPECT_EQ(move.checksums[b],
+                  gather(*map_, rows_, begin, {expected.data() + begin, size}, move.identities[b]));
+      }
+    }
+  };
+  compare(gathers);
+  EXPECT_EQ(std::memcmp(there.data(), expected.data(), map_->copy_bytes()), 0);
+  for (uint64_t i = map_->copy_bytes(); i < round_up(map_->copy_bytes(), kSector); ++i)
+    ASSERT_EQ(there[i], std::byte{0}) << "what is written to a drive is ours to its last byte";
+  arena_->fill_random(random_());  // and back: the pages of these rows are what they were
+  auto scatters = moves(Direction::Scatter, direct->bytes.data(), 2);
+  for (PageMove& move : scatters) move.on_device = true;
+  run(scatters);
+  for (uint64_t begin = 0; begin < map_->copy_bytes(); begin += GetParam().block_size) {
+    const uint64_t size = std::min(GetParam().block_size, map_->copy_bytes() - begin);
+    (void)scatter(*map_, rows_, begin, {expected.data() + begin, size}, 0);
+  }
+  EXPECT_TRUE(arena_->equals_mirror()) << GetParam().name;
+  compare(scatters);
+}
+
 TEST_P(CudaDeviceTest, AFailedCallIsAStatusAndTheNextMoveWorks) {
   arena_->fill_random(3);
   draw_rows(false);
@@ -252,6 +294,25 @@ TEST_F(CudaOpenTest, AFullGpuIsAnErrorThatSaysSo) {
   const auto device = CudaDevice::open(0, {layout});
   EXPECT_EQ(device.status(), Status::NoSpace);
   cudaFree(hog);
+}
+
+TEST_F(CudaOpenTest, DirectMemoryOutlivesTheDeviceAndNamesItsGpu) {
+  GpuArena arena{1 << 20};
+  const GroupLayout layout{4, {{arena.gpu(), 16, 4096, 4096, 0}}};
+  auto device = CudaDevice::open(0, {layout});
+  ASSERT_TRUE(device) << device.error().message;
+  auto direct = (*device)->make_direct_memory(1 << 20);
+  ASSERT_TRUE(direct) << direct.error().message;
+  device->reset();
+  EXPECT_EQ(cudaMemset(direct->bytes.data(), 1, direct->bytes.size()), cudaSuccess);
+  int ordinal = -1;
+  EXPECT_EQ(cudaDeviceGetByPCIBusId(&ordinal, direct->gpu.c_str()), cudaSuccess);
+  EXPECT_EQ(ordinal, 0);
+  std::thread{[&] {
+    direct->enter_thread();
+    EXPECT_EQ(cudaGetDevice(&ordinal), cudaSuccess);
+    EXPECT_EQ(ordinal, 0);
+  }}.join();
 }
 
 TEST_F(CudaOpenTest, AStreamWaitsForALayerAndIsFreedWhenTheJobEnds) {

@@ -184,6 +184,21 @@ void CudaDevice::enter_thread(std::function<void()> wake) noexcept {
   scatter_->on_done(std::move(wake));
 }
 
+Result<DirectMemory> CudaDevice::make_direct_memory(size_t bytes) {
+  const Current current{ordinal_};
+  auto memory = std::make_shared<cuda::GpuMemory>();
+  if (const auto error = make_gpu_memory(*memory, bytes); error != cudaSuccess)
+    return cuda_error("memory for GPUDirect Storage", error);
+  char bus_id[32] = {};
+  if (const auto error =
+          try_cuda([&] { return cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, ordinal_); });
+      error != cudaSuccess)
+    return cuda_error("the GPU's PCI bus id", error);
+  const std::span<std::byte> span{memory->get(), bytes};
+  return DirectMemory{span, std::move(memory), bus_id,
+                      [ordinal = ordinal_] { (void)cudaSetDevice(ordinal); }};
+}
+
 size_t CudaDevice::submit(std::span<PageMove* const> moves) noexcept {
   if (moves.empty()) return 0;
   const bool scatters = moves.front()->direction == PageMove::Direction::Scatter;

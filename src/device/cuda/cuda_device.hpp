@@ -35,6 +35,7 @@ class CudaDevice final : public Device {
   bool wait_layer(JobId job, uint32_t layer, Stream stream) noexcept override;
   void pin(std::span<std::byte> memory) noexcept override;
   void unpin(std::span<std::byte> memory) noexcept override;
+  Result<DirectMemory> make_direct_memory(size_t bytes) override;
   void enter_thread(std::function<void()> wake) noexcept override;
 
  private:
