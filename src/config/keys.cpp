@@ -53,7 +53,7 @@ std::vector<ConfigKey> make_keys() {
        .help =
            "Use cuFile (GPUDirect Storage) between drive and GPU. true: where a test at start has "
            "proven that bytes go straight; force: wherever it works, also through host memory, "
-           "for tests and comparison; false: never. This build does not use it yet.",
+           "for tests and comparison; false: never. Not behind a memory tier (local).",
        .choices = {"true", "false", "force"}},
       {.name = "enable_rdma",
        .section = Section::Gds,

@@ -5,6 +5,7 @@
 #include "base/log.hpp"
 #include "base/sizes.hpp"
 #include "device/open.hpp"
+#include "engine/direct_path.hpp"
 #include "engine/drive_probe.hpp"
 #include "engine/test_fault.hpp"
 #include "engine/tiers.hpp"
@@ -56,13 +57,20 @@ Result<void> Engine::Impl::start_mover(const Config& config, std::vector<GroupLa
   if (!opened->reason.empty()) log_once(LogLevel::Info, "I/O engine: " + opened->reason);
   auto engine = with_test_fault(std::move(opened->engine));
   if (!engine) return engine.take_error();
+  auto direct = open_direct_path(gds, **device,
+                                 {.has_memory_tier = stores.has(Tier::Local),
+                                  .slots = slots,
+                                  .slot_bytes = slot,
+                                  .on_result = [io = engine->get()] { io->wake(); }});
+  facts["gds_path"] = direct.name;
+  facts["gds_reason"] = direct.reason;
   MoverOptions options;
   options.io_depth = gds.io_depth;
   options.max_concurrent_ops = gds.max_concurrent_ops;
   options.load_deadline = to_ms(gds.load_deadline_s);
   options.save_deadline = to_ms(gds.save_deadline_s);
   mover = std::make_unique<Mover>(stores, std::move(maps), std::move(*staging), std::move(*engine),
-                                  std::move(*device), options);
+                                  std::move(direct.path), std::move(*device), options);
   return {};
 }
 
@@ -157,6 +165,7 @@ std::map<std::string, double> Engine::metrics() const {
 std::map<std::string, std::string> Engine::facts() const {
   auto all = impl_->tiers->facts();
   all.insert(impl_->facts.begin(), impl_->facts.end());
+  if (impl_->mover && impl_->mover->metrics().gds_given_up.value() > 0) all["gds_path"] = "none";
   return all;
 }
 

@@ -48,7 +48,7 @@ Transfer& MoverContext::start(Route route, IoOp op, const CopyWork& copy, uint32
   Transfer& transfer = transfers.start(route, at.pool);
   if (route == Route::Memory)
     transfer.io.data = memory_of(at);
-  else if (route != Route::Staged)
+  else if (!has_slot(route))
     transfer.io.data = memory_of(copy.memory[first]);
   transfer.io.op = op;
   transfer.io.fd = store(copy.tier).pool_fd(at.pool);
@@ -66,7 +66,8 @@ void MoverContext::aim_move(Transfer& transfer, Job& job, size_t index,
   const uint32_t first = transfer.first_block, count = transfer.block_count;
   PageMove& move = transfer.move;
   move.direction = direction;
-  move.shared = transfer.route != Route::Staged;
+  move.on_device = transfer.route == Route::Direct;
+  move.shared = !has_slot(transfer.route);
   move.group = chunk.name.group;
   move.rows = chunk.rows;
   move.begin = block_begin(first);

@@ -111,12 +111,16 @@ struct Job {
 // The way of a run. Each has its own limit, so that none can take another's place.
 enum class Route : uint8_t {
   Staged,   // drive, slot, pages; either direction
+  Direct,   // the same, with a slot in memory of the GPU
   Memory,   // host memory that is a tier, pages; either direction
   Promote,  // drive, host memory, pages
   Behind,   // host memory, drive
   Sync,     // no run: an fdatasync
 };
-inline constexpr size_t kRoutes = 5;
+inline constexpr size_t kRoutes = 6;
+constexpr bool has_slot(Route route) noexcept {
+  return route == Route::Staged || route == Route::Direct;
+}
 
 struct BehindCopy;
 
@@ -126,7 +130,7 @@ struct Transfer {
   IoRequest io;
   PageMove move;
   Route route = Route::Staged;
-  std::byte* slot = nullptr;  // Staged
+  std::byte* slot = nullptr;  // where the route has one
   Job* job = nullptr;
   size_t chunk = 0;
   std::shared_ptr<BehindCopy> behind;  // Behind

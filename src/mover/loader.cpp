@@ -1,5 +1,7 @@
 #include "mover/loader.hpp"
 
+#include <algorithm>
+
 #include "base/sizes.hpp"
 
 namespace penstock {
@@ -64,7 +66,7 @@ bool Loader::issue_run(Job& job, size_t index) {
   const uint32_t first = chunk.next_block;
   const Route route = chunk.tier == Tier::Local ? Route::Memory
                       : chunk.lease             ? Route::Promote
-                                                : Route::Staged;
+                                                : context_.transfers.drive_route();
   if (!context_.transfers.can_start(route, chunk.blocks[first].pool, 0)) return false;
   const auto run = context_.run_at(chunk, first);
   Transfer& transfer = context_.start(route, IoOp::Read, chunk, first, run);
@@ -98,13 +100,28 @@ void Loader::scattered(const Transfer& transfer) {
   if (chunk.phase != ChunkPhase::Moving) return;
   const PageMove& move = transfer.move;
   if (move.status != Status::Ok) return fail(job, transfer.chunk, move.status);
-  for (uint32_t i = 0; i < transfer.block_count; ++i) {
-    const uint32_t ordinal = transfer.first_block + i;
-    if (move.checksums[i] != chunk.checksums[ordinal]) return mismatch(job, transfer.chunk);
-    block_ok(job, chunk, ordinal);
+  const auto expected = chunk.checksums.begin() + transfer.first_block;
+  if (!std::equal(move.checksums.begin(), move.checksums.end(), expected)) {
+    if (transfer.route == Route::Direct) return read_again(transfer);
+    return mismatch(job, transfer.chunk);
   }
+  for (uint32_t i = 0; i < transfer.block_count; ++i)
+    block_ok(job, chunk, transfer.first_block + i);
   chunk.moved_blocks += transfer.block_count;
   if (chunk.moved_blocks == chunk.blocks.size()) finish(job, transfer.chunk, Status::Ok);
+}
+
+// The drive or cuFile is at fault; host memory tells which.
+void Loader::read_again(const Transfer& wrong) {
+  context_.transfers.direct_was_wrong();
+  if (!context_.transfers.can_start(Route::Staged, wrong.pool, 0))
+    return fail(*wrong.job, wrong.chunk, Status::Io);
+  const PageMove& move = wrong.move;
+  Transfer& again = context_.start(Route::Staged, IoOp::Read, wrong.job->chunks[wrong.chunk],
+                                   wrong.first_block, {wrong.block_count, move.begin, move.end});
+  again.job = wrong.job;
+  again.chunk = wrong.chunk;
+  context_.transfers.queue(again);
 }
 
 void Loader::mismatch(Job& job, size_t index) {

@@ -6,7 +6,8 @@
 // slot, goes to the pages from there, and is published there once it has been verified. Blocks are
 // moved chunk after chunk (or, layerwise, one run of each chunk in turn), and a chunk is Ok when
 // the checksums of all of its blocks were right. A chunk that fails ends the chunks behind it in
-// its group.
+// its group. A run that cuFile brought with wrong bytes is read again through host memory before
+// the drive's copy is blamed.
 #pragma once
 
 #include <map>
@@ -63,6 +64,7 @@ class Loader {
   void promote(Job& job, const Rest& rest);
   bool accept(ChunkWork& chunk, Tier tier, CopyRecord& record) const;
   void count_layers(Job& job) const;
+  void read_again(const Transfer& wrong);
   void mismatch(Job& job, size_t index);
   void damaged(JobId id, size_t chunk, Status status);
   bool issue(Job& job);

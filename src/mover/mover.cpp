@@ -41,13 +41,15 @@ Error invalid(std::string message) {
 }  // namespace
 
 Mover::Mover(TierStores stores, CopyMaps maps, Staging staging, std::unique_ptr<IoEngine> io,
-             std::unique_ptr<Device> device, const MoverOptions& options)
+             std::unique_ptr<DirectPath> direct, std::unique_ptr<Device> device,
+             const MoverOptions& options)
     : stores_{std::move(stores)},
       maps_{std::move(maps)},
       options_{options},
       staging_{std::move(staging)},
-      transfers_{*io, staging_, limits_of(stores_, options, *device)},
+      transfers_{*io, staging_, direct.get(), limits_of(stores_, options, *device), metrics_},
       io_{std::move(io)},
+      direct_{std::move(direct)},
       device_{std::move(device)},
       moves_{*device_, transfers_},
       inbox_{std::make_shared<Inbox>(*io_)},
@@ -156,7 +158,7 @@ bool Mover::step() {
   // always left for a load that is about to come.
   progress |= moves_.poll();
   const bool loads_wait = !loader_.empty();
-  const size_t slots = staging_.slots();
+  const size_t slots = transfers_.limit(transfers_.drive_route());
   const size_t moves = transfers_.limit(Route::Memory);
   progress |=
       saver_.issue(loads_wait ? slots - slots / 4 : slots / 8, loads_wait ? moves - moves / 4 : 0);

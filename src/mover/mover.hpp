@@ -28,9 +28,10 @@ struct MoverOptions {
 class Mover {
  public:
   // At least one store. `staging` is the memory that `io` was opened with; `device` knows the same
-  // maps.
+  // maps. `direct` may be null; it wakes `io` for each of its results.
   Mover(TierStores stores, CopyMaps maps, Staging staging, std::unique_ptr<IoEngine> io,
-        std::unique_ptr<Device> device, const MoverOptions& options);
+        std::unique_ptr<DirectPath> direct, std::unique_ptr<Device> device,
+        const MoverOptions& options);
   ~Mover();
 
   Result<JobId> submit(JobRequest request, const TierNamespace& space);
@@ -55,16 +56,18 @@ class Mover {
   TierStores stores_;
   CopyMaps maps_;
   MoverOptions options_;
+  MoverMetrics metrics_;
   Staging staging_;
   TransferPool transfers_;
-  std::unique_ptr<IoEngine>
-      io_;  // destroyed before the requests and the memory that it may still use
+  // Destroyed before the requests and the memory that they may still use, and the one that is woken
+  // last.
+  std::unique_ptr<IoEngine> io_;
+  std::unique_ptr<DirectPath> direct_;
   std::unique_ptr<Device> device_;  // the first to go: it may be at work in all of the above
   MoveQueue moves_;
   std::shared_ptr<Inbox> inbox_;
   Outbox outbox_;
   RowFence fence_;
-  MoverMetrics metrics_;
   MoverContext context_;
   Loader loader_;
   WriteBehind behind_;

@@ -45,7 +45,7 @@ bool Saver::issue_run(Job& job, size_t index, const Keep& keep) {
   if (context_.moves.gathers_are_due() && !launch()) return false;  // the device is full
   if (chunk.phase != ChunkPhase::Moving) return true;               // it was fenced meanwhile
   const bool staged = chunk.tier == Tier::Gds;
-  const Route route = staged ? Route::Staged : Route::Memory;
+  const Route route = staged ? context_.transfers.drive_route() : Route::Memory;
   const uint32_t pool = chunk.blocks[first].pool;
   if (!context_.transfers.can_start(route, pool, staged ? keep.slots : keep.moves)) return false;
   const auto run = context_.run_at(chunk, first);

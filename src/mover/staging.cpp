@@ -20,23 +20,17 @@ Result<Staging> Staging::create(size_t slots, size_t slot_bytes) {
     return Error{Status::NoSpace, fmt::format("cannot allocate {} bytes of staging memory: {}",
                                               bytes, std::strerror(errno))};
   ::madvise(memory, bytes, MADV_HUGEPAGE);
-  return Staging{{static_cast<std::byte*>(memory), bytes}, slots, slot_bytes};
+  std::shared_ptr<const void> owner{memory, [bytes](void* mapped) { ::munmap(mapped, bytes); }};
+  return Staging{{static_cast<std::byte*>(memory), bytes}, std::move(owner), slot_bytes};
 }
 
-Staging::Staging(std::span<std::byte> memory, size_t slots, size_t slot_bytes)
-    : memory_{memory}, slots_{slots}, slot_bytes_{slot_bytes} {
-  free_.reserve(slots);
-  for (size_t i = slots; i > 0; --i) free_.push_back(memory_.data() + (i - 1) * slot_bytes);
-}
-
-Staging::Staging(Staging&& other) noexcept
-    : memory_{std::exchange(other.memory_, {})},
-      slots_{other.slots_},
-      slot_bytes_{other.slot_bytes_},
-      free_{std::move(other.free_)} {}
-
-Staging::~Staging() {
-  if (!memory_.empty()) ::munmap(memory_.data(), memory_.size());
+Staging::Staging(std::span<std::byte> memory, std::shared_ptr<const void> owner, size_t slot_bytes)
+    : memory_{memory},
+      owner_{std::move(owner)},
+      slots_{memory.size() / slot_bytes},
+      slot_bytes_{slot_bytes} {
+  free_.reserve(slots_);
+  for (size_t i = slots_; i > 0; --i) free_.push_back(memory_.data() + (i - 1) * slot_bytes);
 }
 
 std::byte* Staging::take() noexcept {

@@ -6,22 +6,35 @@
 
 namespace penstock {
 
-TransferPool::TransferPool(IoEngine& io, Staging& staging, const TransferLimits& limits)
-    : io_{io},
-      staging_{staging},
+TransferPool::TransferPool(IoEngine& io, Staging& staging, DirectPath* direct,
+                           const TransferLimits& limits, MoverMetrics& metrics)
+    : sides_{Side{&io, &staging}, Side{}},
+      metrics_{metrics},
+      gate_{direct != nullptr, metrics},
       depth_{limits.depth},
-      in_flight_by_pool_(limits.pools, 0),
       completions_(limits.batch) {
+  if (direct != nullptr) sides_[1] = {direct->io.get(), &direct->staging};
   const size_t slots = staging.slots();
-  limits_ = {slots, limits.memory, slots, slots, limits.pools};
+  const size_t direct_slots = direct == nullptr ? 0 : direct->staging.slots();
+  limits_ = {slots, direct_slots, limits.memory, slots, slots, limits.pools};
   transfers_ = std::vector<Transfer>(std::accumulate(limits_.begin(), limits_.end(), size_t{0}));
   for (Transfer& transfer : transfers_) free_.push_back(&transfer);
-  queued_.reserve(transfers_.size());
+  for (Side& side : sides_) {
+    side.queued.reserve(transfers_.size());
+    side.in_flight_by_pool.resize(limits.pools, 0);
+  }
 }
 
-bool TransferPool::can_start(Route route, uint32_t pool, size_t keep) const noexcept {
+Route TransferPool::drive_route() noexcept {
+  const Side& direct = side(Route::Direct);
+  if (direct.io == nullptr) return Route::Staged;
+  const bool open = gate_.is_open(direct.io->in_flight(), Clock::now());
+  return open ? Route::Direct : Route::Staged;
+}
+
+bool TransferPool::can_start(Route route, uint32_t pool, size_t keep) noexcept {
   if (in_flight(route) + keep >= limit(route)) return false;
-  return !counts_on_pool(route) || in_flight_by_pool_[pool] < depth_;
+  return !counts_on_pool(route) || side(route).in_flight_by_pool[pool] < depth_;
 }
 
 Transfer& TransferPool::start(Route route, uint32_t pool) noexcept {
@@ -32,15 +45,15 @@ Transfer& TransferPool::start(Route route, uint32_t pool) noexcept {
   transfer.io.user_data = reinterpret_cast<uint64_t>(&transfer);
   transfer.route = route;
   transfer.pool = pool;
-  if (route == Route::Staged) transfer.io.data = transfer.slot = staging_.take();
+  if (has_slot(route)) transfer.io.data = transfer.slot = side(route).staging->take();
   ++in_flight_;
   ++by_route_[static_cast<size_t>(route)];
-  if (counts_on_pool(route)) ++in_flight_by_pool_[pool];
+  if (counts_on_pool(route)) ++side(route).in_flight_by_pool[pool];
   return transfer;
 }
 
 void TransferPool::queue(Transfer& transfer) noexcept {
-  queued_.push_back(&transfer.io);
+  side(transfer.route).queued.push_back(&transfer.io);
 }
 
 void TransferPool::sync(uint32_t pool, int fd) noexcept {
@@ -52,20 +65,36 @@ void TransferPool::sync(uint32_t pool, int fd) noexcept {
 }
 
 void TransferPool::flush() noexcept {
-  if (queued_.empty()) return;
-  const size_t accepted = io_.submit(queued_);
-  queued_.erase(queued_.begin(), queued_.begin() + static_cast<std::ptrdiff_t>(accepted));
+  for (Side& side : sides_) {
+    if (side.queued.empty()) continue;
+    if (&side == &sides_[1]) gate_.submitted(side.io->in_flight(), Clock::now());
+    const size_t accepted = side.io->submit(side.queued);
+    side.queued.erase(side.queued.begin(),
+                      side.queued.begin() + static_cast<std::ptrdiff_t>(accepted));
+  }
 }
 
 size_t TransferPool::poll(const std::function<bool(Transfer&, const IoCompletion&)>& fn) noexcept {
-  const size_t count = io_.poll(completions_);
-  for (size_t i = 0; i < count; ++i) {
-    const IoCompletion& completion = completions_[i];
-    Transfer& transfer = *reinterpret_cast<Transfer*>(completion.request->user_data);
-    const bool wanted = transfer.job != nullptr || transfer.behind;
-    if (!wanted || !fn(transfer, completion)) finish(transfer);
+  size_t all = 0;
+  for (const Side& side : sides_) {
+    const size_t count = side.io == nullptr ? 0 : side.io->poll(completions_);
+    for (size_t i = 0; i < count; ++i) {
+      const IoCompletion& completion = completions_[i];
+      Transfer& transfer = *reinterpret_cast<Transfer*>(completion.request->user_data);
+      if (transfer.route == Route::Direct) returned_by_cufile(completion);
+      const bool wanted = transfer.job != nullptr || transfer.behind;
+      if (!wanted || !fn(transfer, completion)) finish(transfer);
+    }
+    all += count;
   }
-  return count;
+  return all;
+}
+
+void TransferPool::returned_by_cufile(const IoCompletion& completion) noexcept {
+  gate_.returned(completion.status, Clock::now());
+  if (completion.status != Status::Ok) return;
+  const bool read = completion.request->op == IoOp::Read;
+  (read ? metrics_.gds_read_bytes : metrics_.gds_written_bytes).add(completion.request->size);
 }
 
 void TransferPool::orphan(const Job& job) noexcept {
@@ -74,10 +103,11 @@ void TransferPool::orphan(const Job& job) noexcept {
 }
 
 void TransferPool::finish(Transfer& transfer) noexcept {
-  if (transfer.slot != nullptr) staging_.give(transfer.slot);
+  Side& its = side(transfer.route);
+  if (transfer.slot != nullptr) its.staging->give(transfer.slot);
   --in_flight_;
   --by_route_[static_cast<size_t>(transfer.route)];
-  if (counts_on_pool(transfer.route)) --in_flight_by_pool_[transfer.pool];
+  if (counts_on_pool(transfer.route)) --its.in_flight_by_pool[transfer.pool];
   transfer.io = {};
   transfer.slot = nullptr;
   transfer.move.after.reset();
