@@ -5,7 +5,8 @@ O_DIRECT read of the pool file (1 MiB requests, 32 in flight), a bf16 matrix pro
 
     python bench/gpu.py [--dir DIRECTORY] [--gb 4] [--rounds 5] [--json FILE] [--only PART ...]
 
-Parts: dram (DRAM tier), drive, gemm (compute beside copies), layerwise, submit.
+Parts: dram (DRAM tier), drive (through host memory), gds (the same through cuFile, forced), gemm
+(compute beside copies), layerwise, submit.
 """
 
 from __future__ import annotations
@@ -182,16 +183,25 @@ def measure(rig: Rig, link: Link, rounds: int, pool: Path | None) -> dict[str, f
     return figures
 
 
-def part_drive(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
+def over_drive(root: Path, link: Link, arguments: Any, enable_gds: str) -> dict[str, Any]:
     out = {}
     for name, shape in SHAPES.items():
-        rig = Rig(root, shape, arguments.gb)
+        rig = Rig(root, shape, arguments.gb, gds_config={"enable_gds": enable_gds})
         out[name] = measure(rig, link, arguments.rounds, root / "cache" / "pool.data")
-        out[name]["io_engine"] = rig.engine.facts()["io_engine"]
+        facts = rig.engine.facts()
+        out[name] |= {key: facts[key] for key in ("io_engine", "gds_path", "gds_reason")}
         rig.engine.close()
         shutil.rmtree(root / "cache")
         print(name, json.dumps(out[name]), flush=True)
     return out
+
+
+def part_drive(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
+    return over_drive(root, link, arguments, "false")
+
+
+def part_gds(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
+    return over_drive(root, link, arguments, "force")
 
 
 def part_dram(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
@@ -343,6 +353,7 @@ def part_submit(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
 
 PARTS = {
     "drive": part_drive,
+    "gds": part_gds,
     "dram": part_dram,
     "gemm": part_gemm,
     "layerwise": part_layerwise,

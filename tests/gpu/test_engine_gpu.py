@@ -130,6 +130,27 @@ def test_what_was_saved_comes_back_and_nothing_else(tmp_path, geometry, layerwis
     engine.close()
 
 
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_the_same_through_cufile(tmp_path, geometry):
+    page_bytes, layers = GEOMETRIES[geometry]
+    expected = save(tmp_path / "cache", page_bytes, layers, scattered(1), enable_gds="force")
+    pages = make_pages(page_bytes, layers)
+    engine = open_engine(tmp_path / "cache", layout_of(pages), enable_gds="force")
+    if engine.facts()["gds_path"] == "none":
+        pytest.skip(engine.facts()["gds_reason"])
+    namespace = engine.open_namespace(b"n" * 32, "{}")
+    rows = scattered(2)
+    assert finish(engine, run_job(engine, "load", namespace, rows)).status == "ok"
+    assert torch.equal(pages[:, rows], expected)
+    others = torch.ones(ROWS, dtype=torch.bool)
+    others[rows] = False
+    assert bool((pages[:, others.to(DEVICE)] == POISON).all())
+    metrics = engine.metrics()
+    assert metrics["gds_read_bytes"] >= expected.numel()
+    assert metrics["gds_failures"] == 0
+    engine.close()
+
+
 def test_a_save_reads_what_the_stream_had_queued_and_not_what_comes_after(tmp_path):
     page_bytes, layers = GEOMETRIES["llama_8b"]
     pages = make_pages(page_bytes, layers)
@@ -186,9 +207,9 @@ def test_a_drive_that_fails_is_a_miss(tmp_path, monkeypatch, fault):
     page_bytes, layers = GEOMETRIES["llama_8b"]
     rows = scattered(5)
     expected = save(tmp_path / "cache", page_bytes, layers, rows)
-    monkeypatch.setenv("PENSTOCK_TEST_FAULT", fault)
+    monkeypatch.setenv("PENSTOCK_TEST_FAULT", fault)  # of the engine through host memory
     pages = make_pages(page_bytes, layers)
-    engine = open_engine(tmp_path / "cache", layout_of(pages))
+    engine = open_engine(tmp_path / "cache", layout_of(pages), enable_gds="false")
     namespace = engine.open_namespace(b"n" * 32, "{}")
     result = finish(engine, run_job(engine, "load", namespace, rows))
     for i, status in enumerate(result.chunk_status):
