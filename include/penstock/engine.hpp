@@ -122,7 +122,7 @@ class Engine {
   // Opens (or shares) the store of config.gds_config.cache_dir. `layouts` may be empty for an
   // engine that only looks things up; otherwise they are registered, and a new store's block size
   // is no larger than the smallest copy. `device` says where the layouts' memory lies: "cpu", or
-  // "cuda:N".
+  // "cuda:N". Waits for the index, and on a GPU for the proof of cuFile (seconds, once a process).
   static Result<std::unique_ptr<Engine>> open(const Config& config,
                                               std::vector<GroupLayout> layouts,
                                               const std::string& device = "cpu");

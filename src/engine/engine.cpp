@@ -165,7 +165,10 @@ std::map<std::string, double> Engine::metrics() const {
 std::map<std::string, std::string> Engine::facts() const {
   auto all = impl_->tiers->facts();
   all.insert(impl_->facts.begin(), impl_->facts.end());
-  if (impl_->mover && impl_->mover->metrics().gds_given_up.value() > 0) all["gds_path"] = "none";
+  if (impl_->mover && impl_->mover->metrics().cufile_given_up.value() > 0) {
+    all["gds_path"] = "none";
+    all["gds_reason"] += "; given up since, because it kept failing";
+  }
   return all;
 }
 

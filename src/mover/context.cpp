@@ -67,7 +67,7 @@ void MoverContext::aim_move(Transfer& transfer, Job& job, size_t index,
   PageMove& move = transfer.move;
   move.direction = direction;
   move.on_device = transfer.route == Route::Direct;
-  move.shared = !has_slot(transfer.route);
+  move.shared = transfer.route == Route::Memory || transfer.route == Route::Promote;
   move.group = chunk.name.group;
   move.rows = chunk.rows;
   move.begin = block_begin(first);

@@ -22,19 +22,19 @@ void DirectGate::returned(Status status, Clock::time_point now) noexcept {
     failed_in_a_row_ = 0;
     return;
   }
-  metrics_.gds_failures.add();
+  metrics_.cufile_failures.add();
   if (++failed_in_a_row_ == kMostFailures) close("8 requests in a row have failed");
 }
 
 void DirectGate::held_wrong_bytes() noexcept {
-  metrics_.gds_failures.add();
+  metrics_.cufile_failures.add();
   if (++wrong_ == kMostFailures) close("8 reads have brought wrong bytes");
 }
 
 void DirectGate::close(const char* why) noexcept {
   if (!open_) return;
   open_ = false;
-  metrics_.gds_given_up.add();
+  metrics_.cufile_given_up.add();
   log(LogLevel::Warning,
       fmt::format("cuFile is given up: {}. Blocks go through host memory from now on.", why));
 }

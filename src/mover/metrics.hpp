@@ -16,7 +16,7 @@ struct MoverMetrics {
   Counter write_behind_chunks, write_behind_bytes, write_behind_present, write_behind_dropped;
   Counter write_behind_taken_bytes, write_behind_ended_bytes;  // their difference is pending
   // What cuFile has moved, sectors and all; and how often it has failed, and was given up.
-  Counter gds_read_bytes, gds_written_bytes, gds_failures, gds_given_up;
+  Counter cufile_read_bytes, cufile_written_bytes, cufile_failures, cufile_given_up;
   Counter mover_cpu_micros;
 
   template <typename Visit>  // visit(name, value)
@@ -50,10 +50,10 @@ struct MoverMetrics {
     visit("write_behind_dropped", write_behind_dropped.value());
     const uint64_t ended = write_behind_ended_bytes.value();  // first: it is never the larger one
     visit("write_behind_pending_bytes", write_behind_taken_bytes.value() - ended);
-    visit("gds_read_bytes", gds_read_bytes.value());
-    visit("gds_written_bytes", gds_written_bytes.value());
-    visit("gds_failures", gds_failures.value());
-    visit("gds_given_up", gds_given_up.value());
+    visit("cufile_read_bytes", cufile_read_bytes.value());
+    visit("cufile_written_bytes", cufile_written_bytes.value());
+    visit("cufile_failures", cufile_failures.value());
+    visit("cufile_given_up", cufile_given_up.value());
     visit("mover_cpu_micros", mover_cpu_micros.value());
   }
 };

@@ -94,7 +94,7 @@ void TransferPool::returned_by_cufile(const IoCompletion& completion) noexcept {
   gate_.returned(completion.status, Clock::now());
   if (completion.status != Status::Ok) return;
   const bool read = completion.request->op == IoOp::Read;
-  (read ? metrics_.gds_read_bytes : metrics_.gds_written_bytes).add(completion.request->size);
+  (read ? metrics_.cufile_read_bytes : metrics_.cufile_written_bytes).add(completion.request->size);
 }
 
 void TransferPool::orphan(const Job& job) noexcept {

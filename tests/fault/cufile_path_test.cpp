@@ -76,7 +76,7 @@ class CufilePathTest : public testing::Test {
     const uint64_t chain = ++chains_;
     EXPECT_EQ(save(chain).status, Status::Ok);
     EXPECT_EQ(load(chain), kChunks);
-    EXPECT_EQ(metric("gds_read_bytes") + metric("gds_written_bytes"), 0);
+    EXPECT_EQ(metric("cufile_read_bytes") + metric("cufile_written_bytes"), 0);
   }
 
   test::FakeCufile fake_;
@@ -93,13 +93,13 @@ TEST_F(CufilePathTest, EveryByteGoesThroughIt) {
   EXPECT_EQ(fact("gds_path"), "p2p");
   EXPECT_NE(fact("gds_reason").find("4 by P2PDMA"), std::string::npos) << fact("gds_reason");
   EXPECT_EQ(save().status, Status::Ok);
-  EXPECT_EQ(metric("gds_written_bytes"), kChunks * kCopy);
+  EXPECT_EQ(metric("cufile_written_bytes"), kChunks * kCopy);
   EXPECT_EQ(load(), kChunks);
-  EXPECT_EQ(metric("gds_read_bytes"), kChunks * kCopy);
+  EXPECT_EQ(metric("cufile_read_bytes"), kChunks * kCopy);
   EXPECT_GT(fake_.count("registered"), 0);
   EXPECT_EQ(fake_.count("unregistered"), 0);
   EXPECT_EQ(fake_.count("misaligned"), 0);
-  EXPECT_EQ(metric("gds_failures"), 0);
+  EXPECT_EQ(metric("cufile_failures"), 0);
   engine_.reset();
   EXPECT_EQ(fake_.count("disorder"), 0);
 }
@@ -114,7 +114,7 @@ TEST_F(CufilePathTest, WhatOneWaySavedTheOtherLoads) {
   config_.gds_config.enable_gds = "force";
   open("");
   EXPECT_EQ(load(1), kChunks);
-  EXPECT_EQ(metric("gds_read_bytes"), kChunks * kCopy);
+  EXPECT_EQ(metric("cufile_read_bytes"), kChunks * kCopy);
 }
 
 TEST_F(CufilePathTest, CopiesThatEndWithinASector) {
@@ -123,14 +123,14 @@ TEST_F(CufilePathTest, CopiesThatEndWithinASector) {
   EXPECT_EQ(save().status, Status::Ok);
   EXPECT_EQ(load(), kChunks);
   EXPECT_EQ(fake_.count("misaligned"), 0);
-  EXPECT_GT(metric("gds_read_bytes"), 0);
+  EXPECT_GT(metric("cufile_read_bytes"), 0);
 }
 
 TEST_F(CufilePathTest, ShortTransfersAreContinued) {
   open("short");
   EXPECT_EQ(save().status, Status::Ok);
   EXPECT_EQ(load(), kChunks);
-  EXPECT_EQ(metric("gds_failures"), 0);
+  EXPECT_EQ(metric("cufile_failures"), 0);
 }
 
 TEST_F(CufilePathTest, EveryWriteOfASaveFailsInTurn) {
@@ -138,7 +138,7 @@ TEST_F(CufilePathTest, EveryWriteOfASaveFailsInTurn) {
     ASSERT_LT(n, 64U);
     open("fail=5008@" + std::to_string(n));
     const Status status = save(n).status;
-    const bool met = metric("gds_failures") > 0;
+    const bool met = metric("cufile_failures") > 0;
     EXPECT_EQ(status == Status::Ok, !met) << "write " << n;
     if (!met) break;
     // What was dropped is saved again, and nothing of it had stayed.
@@ -155,7 +155,7 @@ TEST_F(CufilePathTest, EveryReadOfALoadFailsInTurn) {
     ASSERT_LT(n, 64U);
     open("fail=5008@" + std::to_string(n));
     const uint32_t good = load();
-    const bool met = metric("gds_failures") > 0;
+    const bool met = metric("cufile_failures") > 0;
     EXPECT_EQ(good < kChunks, met) << "read " << n;
     if (!met) break;
     EXPECT_EQ(present(), kChunks) << "a failed read loses nothing";
@@ -167,9 +167,10 @@ TEST_F(CufilePathTest, EveryReadOfALoadFailsInTurn) {
 TEST_F(CufilePathTest, OneThatOnlyFailsIsGivenUp) {
   ASSERT_EQ(save().status, Status::Ok);
   open("fail=5008@1+");
-  for (int tries = 0; tries < 10 && metric("gds_given_up") == 0; ++tries) load();
-  EXPECT_EQ(metric("gds_given_up"), 1);
+  for (int tries = 0; tries < 10 && metric("cufile_given_up") == 0; ++tries) load();
+  EXPECT_EQ(metric("cufile_given_up"), 1);
   EXPECT_EQ(fact("gds_path"), "none");
+  EXPECT_NE(fact("gds_reason").find("given up"), std::string::npos) << fact("gds_reason");
   EXPECT_EQ(load(), kChunks);
   EXPECT_EQ(save(1).status, Status::Ok);
   EXPECT_EQ(load(1), kChunks);
@@ -179,10 +180,10 @@ TEST_F(CufilePathTest, WrongBytesWithSuccessAreReadAgainThroughTheHost) {
   ASSERT_EQ(save().status, Status::Ok);
   open("flip");
   EXPECT_EQ(load(), kChunks) << "each run comes through host memory in the end";
-  EXPECT_GE(metric("gds_failures"), 1);
-  for (int tries = 0; tries < 10 && metric("gds_given_up") == 0; ++tries)
+  EXPECT_GE(metric("cufile_failures"), 1);
+  for (int tries = 0; tries < 10 && metric("cufile_given_up") == 0; ++tries)
     EXPECT_EQ(load(), kChunks);
-  EXPECT_EQ(metric("gds_given_up"), 1);
+  EXPECT_EQ(metric("cufile_given_up"), 1);
   EXPECT_EQ(metric("corrupt_copies"), 0) << "cuFile's fault is not the drive's";
   EXPECT_EQ(load(), kChunks);
 }
@@ -215,7 +216,7 @@ TEST_F(CufilePathTest, OneThatHangsIsAMissThenGivenUp) {
   EXPECT_EQ(last_.status, Status::Timeout);
   EXPECT_EQ(present(), kChunks);
   EXPECT_TRUE(eventually([&] { return load(0, std::chrono::milliseconds{300}) == kChunks; }));
-  EXPECT_EQ(metric("gds_given_up"), 1);
+  EXPECT_EQ(metric("cufile_given_up"), 1);
   EXPECT_EQ(fact("gds_path"), "none");
   EXPECT_EQ(save(1).status, Status::Ok);
   fake_.release();  // what comes back late finds nobody, and its slots are free

@@ -146,8 +146,8 @@ def test_the_same_through_cufile(tmp_path, geometry):
     others[rows] = False
     assert bool((pages[:, others.to(DEVICE)] == POISON).all())
     metrics = engine.metrics()
-    assert metrics["gds_read_bytes"] >= expected.numel()
-    assert metrics["gds_failures"] == 0
+    assert metrics["cufile_read_bytes"] >= expected.numel()
+    assert metrics["cufile_failures"] == 0
     engine.close()
 
 

@@ -253,6 +253,28 @@ TEST_F(CufileEngineTest, AHungCallDoesNotHoldUpTheEnd) {
   EXPECT_EQ(fake_.count("disorder"), 0);
 }
 
+TEST_F(CufileEngineTest, WhoSleepsElsewhereIsToldOfResultsAndOfNoneAfterTheEnd) {
+  std::atomic<int> told{0};
+  options_.on_result = [&told] { ++told; };
+  open("");
+  IoRequest read = request(IoOp::Read);
+  ASSERT_EQ(run(read).status, Status::Ok);
+  EXPECT_EQ(told, 1);
+  options_.close_limit = 200ms;
+  const auto token = std::make_shared<const int>(1);
+  options_.memory_owner = token;
+  engine_.reset();
+  open("hang=read");
+  options_.memory_owner.reset();
+  IoRequest* const late = &read;
+  ASSERT_EQ(engine_->submit({&late, 1}), 1U);
+  fake_.wait_for_hang();
+  engine_.reset();
+  fake_.release();
+  while (token.use_count() > 1) std::this_thread::yield();
+  EXPECT_EQ(told, 1);
+}
+
 TEST_F(CufileEngineTest, AHungOpeningIsATimeout) {
   options_.open_limit = 200ms;
   options_.close_limit = 200ms;

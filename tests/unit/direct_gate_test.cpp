@@ -23,7 +23,7 @@ class DirectGateTest : public testing::Test {
 TEST_F(DirectGateTest, WithoutCufileItIsClosedAndNothingWasGivenUp) {
   DirectGate gate{false, metrics_};
   EXPECT_FALSE(gate.is_open(0, kStart));
-  EXPECT_EQ(metrics_.gds_given_up.value(), 0U);
+  EXPECT_EQ(metrics_.cufile_given_up.value(), 0U);
 }
 
 TEST_F(DirectGateTest, FailuresInARowCloseItForGood) {
@@ -36,8 +36,8 @@ TEST_F(DirectGateTest, FailuresInARowCloseItForGood) {
   returned(Status::Ok, 100);
   EXPECT_FALSE(is_open());
   returned(Status::Io, 100);
-  EXPECT_EQ(metrics_.gds_given_up.value(), 1U);
-  EXPECT_EQ(metrics_.gds_failures.value(), 2 * DirectGate::kMostFailures - 1 + 100);
+  EXPECT_EQ(metrics_.cufile_given_up.value(), 1U);
+  EXPECT_EQ(metrics_.cufile_failures.value(), 2 * DirectGate::kMostFailures - 1 + 100);
 }
 
 TEST_F(DirectGateTest, WrongBytesAddUpThoughEachRequestSucceeds) {
