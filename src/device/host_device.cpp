@@ -16,6 +16,11 @@ size_t HostDevice::submit(std::span<PageMove* const> moves) noexcept {
     const CopyMap& map = (*maps_)[move->group];
     move->status = Status::Ok;
     move->checksums.clear();
+    if (is_stand_in_ && !knows_place_of(*move)) {
+      move->status = Status::Io;
+      done_.push_back(move);
+      continue;
+    }
     std::byte* data = move->data;
     uint64_t begin = move->begin;
     for (const uint64_t identity : move->identities) {
@@ -47,7 +52,13 @@ Result<DirectMemory> HostDevice::make_direct_memory(size_t bytes) {
   if (!is_stand_in_) return Device::make_direct_memory(bytes);
   auto* const memory = static_cast<std::byte*>(std::aligned_alloc(kSector, bytes));
   if (memory == nullptr) return Error{Status::NoSpace, "no memory"};
-  return DirectMemory{{memory, bytes}, {memory, [](void* each) { std::free(each); }}, "0", {}};
+  direct_ = {memory, bytes};
+  return DirectMemory{direct_, {memory, [](void* each) { std::free(each); }}, "0", {}};
+}
+
+bool HostDevice::knows_place_of(const PageMove& move) const noexcept {
+  const bool is_direct = move.data >= direct_.data() && move.data < direct_.data() + direct_.size();
+  return is_direct == move.on_device;
 }
 
 size_t HostDevice::poll(std::span<PageMove*> done) noexcept {

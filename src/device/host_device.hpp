@@ -1,5 +1,6 @@
 // HostDevice: pages that the CPU addresses. A move is done when submit() returns. It can stand in
-// for a GPU whose memory is the host's, for tests of what goes straight to that.
+// for a GPU whose memory is the host's, for tests of what goes straight to that: moves that say of
+// their memory that it is where it is not then fail, as on a GPU.
 #pragma once
 
 #include <deque>
@@ -28,8 +29,11 @@ class HostDevice final : public Device {
   static constexpr std::string_view kStandIn = "test:gpu";
 
  private:
+  bool knows_place_of(const PageMove& move) const noexcept;
+
   CopyMaps maps_;
   bool is_stand_in_;
+  std::span<std::byte> direct_;  // the last that was made
   std::deque<PageMove*> done_;
 };
 

@@ -32,9 +32,9 @@ Route TransferPool::drive_route() noexcept {
   return open ? Route::Direct : Route::Staged;
 }
 
-bool TransferPool::can_start(Route route, uint32_t pool, size_t keep) noexcept {
+bool TransferPool::can_start(Route route, uint32_t pool, size_t keep) const noexcept {
   if (in_flight(route) + keep >= limit(route)) return false;
-  return !counts_on_pool(route) || side(route).in_flight_by_pool[pool] < depth_;
+  return !counts_on_pool(route) || sides_[side_of(route)].in_flight_by_pool[pool] < depth_;
 }
 
 Transfer& TransferPool::start(Route route, uint32_t pool) noexcept {

@@ -45,7 +45,7 @@ class TransferPool {
   size_t in_flight(Route route) const noexcept { return by_route_[static_cast<size_t>(route)]; }
   size_t limit(Route route) const noexcept { return limits_[static_cast<size_t>(route)]; }
   // True if a run to or from `pool` can be started and `keep` more could be after it.
-  bool can_start(Route route, uint32_t pool, size_t keep) noexcept;
+  bool can_start(Route route, uint32_t pool, size_t keep) const noexcept;
   // A transfer, with a slot (io.data) where the route has one. Requires: can_start(). Fill it in,
   // then queue() or finish() it, or give it to the MoveQueue.
   Transfer& start(Route route, uint32_t pool) noexcept;
@@ -69,7 +69,8 @@ class TransferPool {
     std::vector<IoRequest*> queued = {};
     std::vector<size_t> in_flight_by_pool = {};
   };
-  Side& side(Route route) noexcept { return sides_[route == Route::Direct ? 1 : 0]; }
+  static size_t side_of(Route route) noexcept { return route == Route::Direct ? 1 : 0; }
+  Side& side(Route route) noexcept { return sides_[side_of(route)]; }
   bool counts_on_pool(Route route) const noexcept { return route != Route::Memory; }
   void returned_by_cufile(const IoCompletion& completion) noexcept;
 
