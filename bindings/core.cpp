@@ -17,6 +17,8 @@
 #include "io/open.hpp"
 #include "io/raw_speed.hpp"
 #include "keys.hpp"
+#include "metrics/catalog.hpp"
+#include "metrics/histogram.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -108,6 +110,22 @@ double raw_read(const std::string& path, uint64_t size) {
   const OpenedFile file = value_or_throw(open_direct(path, O_RDONLY));
   const RawRange range{file.fd.get(), 0, size / kSector * kSector};
   return value_or_throw(measure_raw_speed({&range, 1}, {})).gb_per_s();
+}
+
+// (name, type, scope, help, [(labels, figure), ...]) for each metric.
+nb::list metric_catalog_list() {
+  nb::list rows;
+  for (const Metric& metric : metric_catalog()) {
+    nb::list sources;
+    for (const MetricSource& source : metric.sources)
+      sources.append(nb::make_tuple(std::string{source.labels}, std::string{source.figure}));
+    const char* scope = metric.scope == MetricScope::Engine ? "engine"
+                        : metric.scope == MetricScope::Tier ? "tier"
+                                                            : "connector";
+    rows.append(nb::make_tuple(std::string{metric.name}, std::string{to_string(metric.type)}, scope,
+                               std::string{metric.help}, sources));
+  }
+  return rows;
 }
 
 void bind_config(nb::module_& m) {
@@ -233,6 +251,8 @@ void bind_engine(nb::module_& m) {
       .def(
           "metrics", [](PyEngine& self) { return self.get()->metrics(); }, docs::kMetrics)
       .def(
+          "samples", [](PyEngine& self) { return self.get()->samples(); }, docs::kSamples)
+      .def(
           "facts", [](PyEngine& self) { return self.get()->facts(); }, docs::kFacts)
       .def_prop_ro(
           "block_size", [](PyEngine& self) { return self.get()->block_size(); }, docs::kBlockSize)
@@ -261,6 +281,10 @@ NB_MODULE(_core, m) {
   penstock::python::bind_results(m);
   penstock::python::bind_engine(m);
   penstock::python::bind_keys(m);
+  m.def("metric_catalog", &penstock::python::metric_catalog_list,
+        penstock::python::docs::kMetricCatalog);
+  m.attr("HISTOGRAM_BOUNDS") =
+      std::vector<double>{penstock::Histogram::kBounds.begin(), penstock::Histogram::kBounds.end()};
   m.def("raw_read", &penstock::python::raw_read, "path"_a, "size"_a,
         nb::call_guard<nb::gil_scoped_release>(), penstock::python::docs::kRawRead);
 }

@@ -138,6 +138,13 @@ inline constexpr const char* kProbeDrives =
     "    None: the store is empty.";
 inline constexpr const char* kMetrics =
     "All counters and figures, by name. Any thread; never waits.";
+inline constexpr const char* kSamples =
+    "The same as Prometheus names it, see docs/METRICS.md.\n\n"
+    "Returns:\n"
+    "    {\"penstock_load_bytes_total{tier=\\\"gds\\\"}\": 0.0, ...}; histograms as _bucket, _sum "
+    "and _count. `penstock.metrics.parse` takes a name apart.";
+inline constexpr const char* kMetricCatalog =
+    "(name, type, scope, help, [(labels, figure), ...]) for each metric of docs/METRICS.md.";
 inline constexpr const char* kFacts =
     "What was chosen at open, and why, by name: \"io_engine\", \"io_reason\", \"direct\", ...";
 inline constexpr const char* kBlockSize =

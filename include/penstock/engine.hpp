@@ -162,6 +162,8 @@ class Engine {
 
   // Deletes nothing and waits for no drive: copies of other namespaces only age.
   std::map<std::string, double> metrics() const;
+  // The same as Prometheus names it, penstock_load_bytes_total{tier="gds"}: see docs/METRICS.md.
+  std::map<std::string, double> samples() const;
   // What was chosen at open and why, for logs and doctor: "io_engine", "io_reason", "direct", ...
   std::map<std::string, std::string> facts() const;
   uint64_t block_size() const noexcept;

@@ -4,6 +4,7 @@
 #include "cli/command.hpp"
 #include "cli/interrupt.hpp"
 #include "config/load.hpp"
+#include "metrics/catalog.hpp"
 
 int main(int argc, char** argv) {
   namespace cli = penstock::cli;
@@ -19,6 +20,8 @@ int main(int argc, char** argv) {
       "Exit code: 0 good, 1 damage or shortfall found, 2 could not run.");
   bool help_config = false;
   app.add_flag("--help-config", help_config, "Print every key of the configuration and exit");
+  bool help_metrics = false;
+  app.add_flag("--help-metrics", help_metrics, "Print every metric and exit");
   app.require_subcommand(0, 1);
 
   int exit_code = cli::kGood;
@@ -41,6 +44,8 @@ int main(int argc, char** argv) {
   }
   if (help_config) {
     std::fputs(penstock::configuration_document().c_str(), stdout);
+  } else if (help_metrics) {
+    std::fputs(penstock::metrics_document().c_str(), stdout);
   } else if (app.get_subcommands().empty()) {
     std::fputs(app.help().c_str(), stdout);
     return cli::kCouldNotRun;

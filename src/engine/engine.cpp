@@ -29,7 +29,10 @@ struct Engine::Impl {
   std::unique_ptr<Tiers> tiers;
   std::unique_ptr<Mover> mover;  // none for an engine that only looks things up
   std::map<std::string, std::string> facts;
+  Figures fixed;  // what is known once the engine is open
 
+  Figures figures() const;
+  void note_path(size_t requests);
   Result<void> start_mover(const Config& config, std::vector<GroupLayout> layouts, CopyMaps maps,
                            const std::string& device_name);
 };
@@ -55,6 +58,7 @@ Result<void> Engine::Impl::start_mover(const Config& config, std::vector<GroupLa
   facts["io_engine"] = opened->engine->name();
   facts["io_reason"] = opened->reason;
   if (!opened->reason.empty()) log_once(LogLevel::Info, "I/O engine: " + opened->reason);
+  note_path(depth);
   auto engine = with_test_fault(std::move(opened->engine));
   if (!engine) return engine.take_error();
   auto direct = open_direct_path(gds, **device,
@@ -72,6 +76,25 @@ Result<void> Engine::Impl::start_mover(const Config& config, std::vector<GroupLa
   mover = std::make_unique<Mover>(stores, std::move(maps), std::move(*staging), std::move(*engine),
                                   std::move(direct.path), std::move(*device), options);
   return {};
+}
+
+void Engine::Impl::note_path(size_t requests) {
+  const std::string& engine = facts["io_engine"];
+  for (const char* known : {"uring", "posix", "cufile"})
+    fixed[std::string{"io_engine_"} + known] = engine == known ? 1 : 0;
+  fixed["cufile_proven"] = engine == "cufile" ? 1 : 0;
+  fixed["fallback_io_engine"] = facts["io_reason"].empty() ? 0 : 1;
+  fixed["io_in_flight_limit"] = static_cast<double>(requests);
+}
+
+Figures Engine::Impl::figures() const {
+  Figures all = tiers->metrics();
+  if (mover) {
+    mover->metrics().visit(
+        [&](const std::string& name, auto value) { all[name] = static_cast<double>(value); });
+  }
+  all.insert(fixed.begin(), fixed.end());
+  return all;
 }
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_{std::move(impl)} {}
@@ -154,12 +177,14 @@ Result<DriveSpeed> Engine::probe_drives(uint64_t bytes) {
 }
 
 std::map<std::string, double> Engine::metrics() const {
-  auto all = impl_->tiers->metrics();
-  if (impl_->mover) {
-    impl_->mover->metrics().visit(
-        [&](const char* name, uint64_t value) { all[name] = static_cast<double>(value); });
-  }
-  return all;
+  return impl_->figures();
+}
+
+std::map<std::string, double> Engine::samples() const {
+  std::map<std::string, double> named;
+  for (const MetricSample& sample : samples_of(metrics(), impl_->tiers->figures_by_tier()))
+    named[sample.id()] = sample.value;
+  return named;
 }
 
 std::map<std::string, std::string> Engine::facts() const {

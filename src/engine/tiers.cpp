@@ -5,7 +5,6 @@
 
 #include "base/log.hpp"
 #include "base/sizes.hpp"
-#include "engine/lookup.hpp"
 #include "store/memory_directory.hpp"
 
 namespace penstock {
@@ -15,6 +14,10 @@ constexpr std::chrono::seconds kNamespaceWait{5};
 
 uint64_t gb_to_bytes(double gb) {
   return static_cast<uint64_t>(gb * double{kGb});
+}
+
+std::string_view name_of(Tier tier) {
+  return tier == Tier::Local ? "local" : "gds";
 }
 
 bool wants(const Config& config, const char* tier) {
@@ -132,7 +135,7 @@ std::optional<TierNamespace> Tiers::find_namespace(NamespaceId id) const {
 }
 
 Lookup Tiers::lookup(NamespaceId id, std::vector<Key> chain, std::vector<GroupNeed> groups) const {
-  auto state = std::make_shared<Lookup::State>();
+  auto state = std::make_shared<Lookup::State>(lookups_, chain.size());
   const auto space = find_namespace(id);
   for (const Tier tier : kAllTiers) {
     const bool asked =
@@ -144,17 +147,31 @@ Lookup Tiers::lookup(NamespaceId id, std::vector<Key> chain, std::vector<GroupNe
   return Lookup{std::move(state)};
 }
 
-std::string Tiers::prefix(Tier tier) const {
+std::string_view Tiers::prefix(Tier tier) const {
   return tier == stores_.slowest() ? "" : "local_";
 }
 
-std::map<std::string, double> Tiers::metrics() const {
-  std::map<std::string, double> all;
+std::vector<TierFigures> Tiers::figures_by_tier() const {
+  std::vector<TierFigures> tiers;
+  for (const Tier tier : kAllTiers)
+    if (stores_.has(tier)) tiers.push_back({name_of(tier), prefix(tier)});
+  return tiers;
+}
+
+Figures Tiers::metrics() const {
+  Figures all;
   for (const Tier tier : kAllTiers) {
     if (!stores_.has(tier)) continue;
-    for (const auto& [name, value] : stores_.get(tier)->metrics()) all[prefix(tier) + name] = value;
+    for (const auto& [name, value] : stores_.get(tier)->metrics())
+      all[std::string{prefix(tier)} + name] = value;
+    all["lookup_hits_" + std::string{name_of(tier)}] =
+        static_cast<double>(lookups_->hits[static_cast<size_t>(tier)].value());
   }
   all["backends_left_out"] = static_cast<double>(left_out_.size());
+  all["lookups"] = static_cast<double>(lookups_->lookups.value());
+  all["lookup_chunks"] = static_cast<double>(lookups_->chunks.value());
+  all["lookup_misses"] = static_cast<double>(lookups_->misses.value());
+  all["fallback_memory_tier"] = left_out_.contains("local") ? 1 : 0;
   return all;
 }
 
@@ -162,7 +179,8 @@ std::map<std::string, std::string> Tiers::facts() const {
   std::map<std::string, std::string> all;
   for (const Tier tier : kAllTiers) {
     if (!stores_.has(tier)) continue;
-    for (const auto& [name, text] : stores_.get(tier)->facts()) all[prefix(tier) + name] = text;
+    for (const auto& [name, text] : stores_.get(tier)->facts())
+      all[std::string{prefix(tier)} + name] = text;
   }
   for (const auto& [name, why] : left_out_) all[name + "_left_out"] = why;
   return all;

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "device/copy_map.hpp"
+#include "engine/lookup.hpp"
+#include "metrics/catalog.hpp"
 #include "mover/tiers.hpp"
 
 namespace penstock {
@@ -30,15 +32,17 @@ class Tiers {
   Lookup lookup(NamespaceId id, std::vector<Key> chain, std::vector<GroupNeed> groups) const;
 
   // The memory tier's figures begin with "local_" where it is not the only one.
-  std::map<std::string, double> metrics() const;
+  Figures metrics() const;
+  std::vector<TierFigures> figures_by_tier() const;  // how they are told apart
   std::map<std::string, std::string> facts() const;
 
  private:
   explicit Tiers(TierStores stores) : stores_{std::move(stores)} {}
-  std::string prefix(Tier tier) const;
+  std::string_view prefix(Tier tier) const;
 
   TierStores stores_;
   std::map<std::string, std::string> left_out_;  // by backend: why it could not start
+  std::shared_ptr<LookupCounters> lookups_ = std::make_shared<LookupCounters>();
   mutable std::mutex mutex_;
   std::unordered_map<NamespaceId, TierNamespace> spaces_;  // guarded by mutex_; by the engine's ids
 };

@@ -110,10 +110,12 @@ void report(MoverContext& context, Job& job) {
     if (result.status == Status::Ok) result.status = chunk.status;
   }
   result.bytes = job.moved_bytes;
-  result.seconds = std::chrono::duration<double>(Clock::now() - job.started).count();
-  const auto micros = static_cast<uint64_t>(result.seconds * 1e6);
-  (job.request.kind == JobKind::Load ? context.metrics.load_micros : context.metrics.save_micros)
-      .add(micros);
+  const auto now = Clock::now();
+  const auto took = now - job.started;
+  result.seconds = std::chrono::duration<double>(took).count();
+  const bool is_load = result.kind == JobKind::Load;
+  MoverMetrics& metrics = context.metrics;
+  (is_load ? metrics.load_seconds : metrics.save_seconds).observe(took);
   if (result.kind == JobKind::Load) context.moves.device().job_done(job.id);
   context.outbox.complete(std::move(result));
 }

@@ -137,6 +137,7 @@ struct Transfer {
   uint32_t first_block = 0;
   uint32_t block_count = 0;
   uint32_t pool = 0;
+  Clock::time_point requested, handed;  // to the I/O engine; to the device
   std::shared_ptr<ExtentLease> lease;
 };
 

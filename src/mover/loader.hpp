@@ -35,6 +35,7 @@ class Loader {
   void expire(Clock::time_point now);
   void sweep(Clock::time_point now);  // reports and forgets jobs that are complete
   bool empty() const noexcept { return jobs_.empty(); }
+  size_t size() const noexcept { return jobs_.size(); }
   Clock::time_point next_deadline() const;
 
  private:

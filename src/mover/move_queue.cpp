@@ -18,11 +18,13 @@ Transfer& transfer_of(PageMove* move) noexcept {
 
 void MoveQueue::add_scatter(Transfer& transfer) {
   ++transfer.job->moves;
+  transfer.handed = Clock::now();
   scatters_.push_back(&transfer);
 }
 
 void MoveQueue::add_gather(Transfer& transfer) {
   ++transfer.job->moves;
+  transfer.handed = Clock::now();
   gathers_.push_back(&transfer);
 }
 
@@ -70,11 +72,21 @@ bool MoveQueue::submit_gathers(const Submit& submit) {
   return taken > 0;
 }
 
+void MoveQueue::note_done(const Transfer& transfer) noexcept {
+  const PageMove& move = transfer.move;
+  const bool is_load = move.direction == PageMove::Direction::Scatter;
+  const auto now = Clock::now();
+  if (transfer.route != Route::Memory) return;  // counted as a request to a drive
+  PathMetrics& path = is_load ? metrics_.memory_read : metrics_.memory_write;
+  path.count(now - transfer.handed, move.end - move.begin, move.status == Status::Ok);
+}
+
 bool MoveQueue::poll() {
   std::array<PageMove*, kDoneAtOnce> done;
   const size_t count = device_.poll(done);
   for (size_t i = 0; i < count; ++i) {
     Transfer& transfer = transfer_of(done[i]);
+    note_done(transfer);
     if (done[i]->direction == PageMove::Direction::Scatter) {
       scattered_(transfer);
       release(transfer);

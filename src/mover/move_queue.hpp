@@ -17,7 +17,8 @@ class MoveQueue {
  public:
   using Handler = std::function<void(Transfer&)>;
 
-  MoveQueue(Device& device, TransferPool& transfers) : device_{device}, transfers_{transfers} {}
+  MoveQueue(Device& device, TransferPool& transfers, MoverMetrics& metrics)
+      : device_{device}, transfers_{transfers}, metrics_{metrics} {}
   // What is called for each move that is done: `gathered` owns the transfer from then on; after
   // `scattered` its slot is given back.
   void on_done(Handler gathered, Handler scattered) {
@@ -46,9 +47,11 @@ class MoveQueue {
  private:
   void drop_dead(std::vector<Transfer*>& list);
   void release(Transfer& transfer) noexcept;
+  void note_done(const Transfer& transfer) noexcept;
 
   Device& device_;
   TransferPool& transfers_;
+  MoverMetrics& metrics_;
   Handler gathered_, scattered_;
   std::vector<Transfer*> scatters_, gathers_;  // not with the device yet
   std::vector<PageMove*> moves_;               // scratch

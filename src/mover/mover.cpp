@@ -51,7 +51,7 @@ Mover::Mover(TierStores stores, CopyMaps maps, Staging staging, std::unique_ptr<
       io_{std::move(io)},
       direct_{std::move(direct)},
       device_{std::move(device)},
-      moves_{*device_, transfers_},
+      moves_{*device_, transfers_, metrics_},
       inbox_{std::make_shared<Inbox>(*io_)},
       context_{stores_,
                *maps_,
@@ -181,6 +181,9 @@ bool Mover::step() {
   progress |= behind_.publish();
   loader_.sweep(Clock::now());
   saver_.sweep();
+  metrics_.io_in_flight.set(transfers_.requests());
+  metrics_.load_jobs_open.set(loader_.size());
+  metrics_.save_jobs_open.set(saver_.size());
   return progress;
 }
 

@@ -37,6 +37,7 @@ class Saver {
   void expire(Clock::time_point now);
   void sweep();
   bool empty() const noexcept { return jobs_.empty(); }
+  size_t size() const noexcept { return jobs_.size(); }
   Clock::time_point next_deadline() const;
 
  private:

@@ -52,7 +52,14 @@ Transfer& TransferPool::start(Route route, uint32_t pool) noexcept {
   return transfer;
 }
 
+size_t TransferPool::requests() const noexcept {
+  size_t all = 0;
+  for (const Side& side : sides_) all += side.io == nullptr ? 0 : side.io->in_flight();
+  return all;
+}
+
 void TransferPool::queue(Transfer& transfer) noexcept {
+  transfer.requested = Clock::now();
   side(transfer.route).queued.push_back(&transfer.io);
 }
 
@@ -74,6 +81,14 @@ void TransferPool::flush() noexcept {
   }
 }
 
+void TransferPool::note_done(const Transfer& transfer, Status status) noexcept {
+  const IoRequest& io = transfer.io;
+  if (io.op == IoOp::Sync) return;
+  PathMetrics& path = io.op == IoOp::Read ? metrics_.io_read : metrics_.io_write;
+  const auto now = Clock::now();
+  path.count(now - transfer.requested, io.size, status == Status::Ok);
+}
+
 size_t TransferPool::poll(const std::function<bool(Transfer&, const IoCompletion&)>& fn) noexcept {
   size_t all = 0;
   for (const Side& side : sides_) {
@@ -81,6 +96,7 @@ size_t TransferPool::poll(const std::function<bool(Transfer&, const IoCompletion
     for (size_t i = 0; i < count; ++i) {
       const IoCompletion& completion = completions_[i];
       Transfer& transfer = *reinterpret_cast<Transfer*>(completion.request->user_data);
+      note_done(transfer, completion.status);
       if (transfer.route == Route::Direct) returned_by_cufile(completion);
       const bool wanted = transfer.job != nullptr || transfer.behind;
       if (!wanted || !fn(transfer, completion)) finish(transfer);

@@ -13,6 +13,7 @@
 
 #include "mover/direct_gate.hpp"
 #include "mover/job.hpp"
+#include "mover/metrics.hpp"
 #include "mover/staging.hpp"
 
 namespace penstock {
@@ -42,6 +43,7 @@ class TransferPool {
   // A run that came through cuFile has other bytes than it should.
   void direct_was_wrong() noexcept { gate_.held_wrong_bytes(); }
   size_t in_flight() const noexcept { return in_flight_; }
+  size_t requests() const noexcept;  // that the I/O engines have
   size_t in_flight(Route route) const noexcept { return by_route_[static_cast<size_t>(route)]; }
   size_t limit(Route route) const noexcept { return limits_[static_cast<size_t>(route)]; }
   // True if a run to or from `pool` can be started and `keep` more could be after it.
@@ -72,6 +74,7 @@ class TransferPool {
   static size_t side_of(Route route) noexcept { return route == Route::Direct ? 1 : 0; }
   Side& side(Route route) noexcept { return sides_[side_of(route)]; }
   bool counts_on_pool(Route route) const noexcept { return route != Route::Memory; }
+  void note_done(const Transfer& transfer, Status status) noexcept;
   void returned_by_cufile(const IoCompletion& completion) noexcept;
 
   std::array<Side, 2> sides_;  // host memory's; the GPU's, with an engine if there is one

@@ -61,11 +61,12 @@ std::map<std::string, double> StoreCore::metrics() const {
     std::scoped_lock lock{mutex_};
     figures = figures_;
   }
-  figures["lookups"] = static_cast<double>(lookups_.value());
-  figures["lookup_seconds_total"] = static_cast<double>(lookup_ns_.value()) * 1e-9;
+  figures["index_lookups"] = static_cast<double>(lookups_.value());
+  figures["index_lookup_seconds"] = static_cast<double>(lookup_ns_.value()) * 1e-9;
   figures["rejected_no_space"] = static_cast<double>(no_space_.value());
   figures["corrupt_copies"] = static_cast<double>(corrupt_.value());
   figures["written_bytes"] = static_cast<double>(written_.value());
+  figures["write_limit_bytes"] = static_cast<double>(write_limit_);
   return figures;
 }
 

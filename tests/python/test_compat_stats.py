@@ -23,13 +23,13 @@ class Counted:
 
 def test_the_figures_are_of_the_interval():
     monitor, engine = LMCStatsMonitor(), Counted()
-    engine.figures = {"loaded_bytes": 5e9, "load_jobs": 7, "load_micros": 9e6, "asked_chunks": 3}
+    engine.figures = {"loaded_bytes": 5e9, "load_seconds_le_inf": 7, "load_seconds_sum": 9, "asked_chunks": 3}
     monitor.watch(engine)
     for bytes_, hits in ((2e9, 1), (4e9, 3)):
         time.sleep(0.05)
         engine.figures["loaded_bytes"] += bytes_
-        engine.figures["load_jobs"] += 4
-        engine.figures["load_micros"] += 10_000
+        engine.figures["load_seconds_le_inf"] += 4
+        engine.figures["load_seconds_sum"] += 0.01
         engine.figures["load_busy_micros"] = engine.figures.get("load_busy_micros", 0) + 8_000
         engine.figures["asked_chunks"] += 4
         engine.figures["hit_chunks"] = engine.figures.get("hit_chunks", 0) + hits
@@ -52,7 +52,7 @@ def test_an_interval_in_which_nothing_happened_is_zero():
 def test_what_an_engine_did_before_it_ended_counts():
     monitor, engine = LMCStatsMonitor(), Counted()
     monitor.watch(engine)
-    engine.figures = {"loaded_bytes": 1e9, "load_busy_micros": 1e6, "load_jobs": 1}
+    engine.figures = {"loaded_bytes": 1e9, "load_busy_micros": 1e6}
     monitor.forget(engine)
     monitor.forget(engine)  # unknown by now
     assert monitor.get_interval_stats().read_throughput_gbs == pytest.approx(1.0)

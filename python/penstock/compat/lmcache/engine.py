@@ -348,8 +348,9 @@ class LMCacheEngine:
     def _close_engine(self) -> None:
         if self._engine is None:
             return
-        for name in ("loaded_bytes", "load_jobs", "load_micros", "load_busy_micros"):
-            self._counts[name] += self._engine.metrics().get(name, 0.0)
+        figures = self._engine.metrics()
+        for name in ("loaded_bytes", "load_busy_micros", "load_seconds_le_inf", "load_seconds_sum"):
+            self._counts[name] += figures.get(name, 0.0)
         self._engine.close()
         self._engine = self._transfers = None
 

@@ -34,9 +34,9 @@ class IntervalStats:
 
 _COUNTED = (
     "loaded_bytes",
-    "load_jobs",
-    "load_micros",
     "load_busy_micros",
+    "load_seconds_le_inf",  # loads that have ended
+    "load_seconds_sum",
     "asked_chunks",
     "hit_chunks",
 )
@@ -90,7 +90,7 @@ def _stats(sums: Counter[str], interval: float, engines: int) -> IntervalStats:
     busy = sums["load_busy_micros"] * 1e-6
     return IntervalStats(
         read_throughput_gbs=_ratio(sums["loaded_bytes"] * 1e-9, busy),
-        read_latency_ms=_ratio(sums["load_micros"] * 1e-3, sums["load_jobs"]),
+        read_latency_ms=_ratio(sums["load_seconds_sum"] * 1e3, sums["load_seconds_le_inf"]),
         cache_hit_rate=100 * _ratio(sums["hit_chunks"], sums["asked_chunks"]),
         # Two clocks are read one after the other: the part may seem larger than the whole.
         dma_utilization=min(100.0, 100 * _ratio(busy / engines, interval)),
