@@ -224,12 +224,14 @@ def serve_auto(server: Server, options: argparse.Namespace) -> dict[str, Any]:
 def counters() -> dict[str, float]:
     from prometheus_client import REGISTRY
 
-    return {
-        sample.name.removeprefix("vllm:penstock_"): sample.value
-        for metric in REGISTRY.collect()
-        for sample in metric.samples
-        if sample.name.startswith("vllm:penstock_") and not sample.name.endswith("_created")
-    }
+    found: dict[str, float] = {}
+    for metric in REGISTRY.collect():
+        for sample in metric.samples:
+            if not sample.name.startswith("vllm:penstock_") or sample.name.endswith("_created"):
+                continue
+            labels = [v for k, v in sample.labels.items() if k not in ("model_name", "engine")]
+            found[" ".join([sample.name.removeprefix("vllm:penstock_"), *labels])] = sample.value
+    return found
 
 
 def run_system(options: argparse.Namespace, work: Path, name: str) -> dict[str, Any]:

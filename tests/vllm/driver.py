@@ -92,17 +92,36 @@ def seen(output: Any) -> dict[str, Any]:
     }
 
 
-def counters() -> dict[str, float]:
-    """Our own counters, as vLLM gives them to Prometheus. A step brings them there."""
+def published() -> dict[str, float]:
+    """Our samples as vLLM gives them to Prometheus, without its prefix and labels. A step brings
+    them there."""
+    from penstock.vllm.stats import PREFIX
     from prometheus_client import REGISTRY
 
-    prefix, suffix = "vllm:penstock_", "_total"
-    return {
-        sample.name.removeprefix(prefix).removesuffix(suffix): sample.value
-        for metric in REGISTRY.collect()
-        for sample in metric.samples
-        if sample.name.startswith(prefix) and sample.name.endswith(suffix)
-    }
+    found = {}
+    for metric in REGISTRY.collect():
+        for sample in metric.samples:
+            labels = {k: v for k, v in sample.labels.items() if k not in ("model_name", "engine")}
+            text = ",".join(f'{name}="{value}"' for name, value in labels.items())
+            found[sample.name.removeprefix(PREFIX) + (f"{{{text}}}" if text else "")] = sample.value
+    return {name: value for name, value in found.items() if name.startswith("penstock_")}
+
+
+def counters() -> dict[str, float]:
+    """The connector's own counters among them, under its names."""
+    from penstock.vllm.stats import PUBLISHED
+
+    found = published()
+    return {figure: found[name] for figure, name in PUBLISHED.items() if name in found}
+
+
+def published_once(llm: Any, name: str, value: float, timeout: float = 20.0) -> dict[str, float]:
+    """Steps the engine until a sample has that value; the engines' come once a second."""
+    until = time.monotonic() + timeout
+    while (found := published()).get(name) != value and time.monotonic() < until:
+        time.sleep(0.1)
+        serve(llm, [[3, 4, 5]], max_tokens=1)
+    return found
 
 
 def settle_saves(llm: Any, timeout: float = 20.0) -> dict[str, float]:

@@ -16,11 +16,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import damage
 from driver import (
+    CHUNK,
     connector,
     counters,
     forget_local,
     open_engine,
     prompt,
+    published_once,
     sampling,
     seen,
     serve,
@@ -188,6 +190,8 @@ def policy(work: Path, store: str = "policy", wait: float = 0.0) -> dict[str, An
     forget_local(llm)
     result["again"] = [serve(llm, [ids])[0] for ids in prompts]
     result["again_counters"] = settle_saves(llm)
+    chunks = result["again_counters"]["restored_tokens"] // CHUNK
+    result["published"] = published_once(llm, 'penstock_load_chunks_total{result="ok"}', chunks)
     forget_local(llm)
     result["late"] = [serve(llm, [ids])[0] for ids in prompts]
     result["late_counters"] = settle_saves(llm)

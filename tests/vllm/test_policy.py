@@ -24,6 +24,17 @@ def test_loads_once_it_knows_both_rates(fresh, same):
     assert counters["restored_tokens"] == claimable(fresh["again"])
 
 
+def test_what_the_engines_count_is_on_vllms_endpoint(fresh):
+    found, chunks = fresh["published"], fresh["again_counters"]["restored_tokens"] // CHUNK
+    assert found['penstock_load_chunks_total{result="ok"}'] == chunks > 0
+    assert found['penstock_lookup_hits_total{tier="gds"}'] >= chunks
+    assert found['penstock_copies{tier="gds"}'] >= chunks
+    assert found['penstock_io_seconds_count{tier="gds",direction="read"}'] > 0
+    assert found['penstock_io_seconds_bucket{tier="gds",direction="read",le="+Inf"}'] > 0
+    assert found["penstock_load_seconds_count"] == found["penstock_load_jobs_total"] == 4
+    assert sum(v for name, v in found.items() if name.startswith("penstock_io_engine{")) == 1
+
+
 def test_predictions_are_of_the_right_order(fresh):
     """Two busy cores are no ruler; errors of a tenth are for an idle machine."""
     counters = fresh["again_counters"]

@@ -35,6 +35,7 @@ from penstock.vllm.messages import (
     fill_load,
     fill_save,
 )
+from penstock.vllm.stats import EngineSamples
 from penstock.vllm.tracked import Tracked
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class SchedulerHalf:
         self._inflight = InFlight(int(config.max_load_gb_in_flight * 1e9), config.load_deadline_s)
         self._chooser = LoadChooser(config, plan)
         self._probe = Probe(self._engine.probe_drives) if config.load_policy == "auto" else None
+        self._samples = EngineSamples(self._engine, levels=False) if config.enable_metrics else None
         self._requests: dict[str, Tracked] = {}
         self._waiting: set[str] = set()  # requests that have neither been scheduled nor loaded
         self._needs = [(i, shards, g.window_chunks) for i, g in enumerate(plan.groups)]
@@ -259,6 +261,8 @@ class SchedulerHalf:
         if step.loads and not self._config.use_async:
             step.prefill = None  # the step waits for them
         step.counts = self._chooser.take_counts()
+        if self._samples is not None:
+            step.counts.update(self._samples.take())
         self._description = ""
         self._waited = False
         return step

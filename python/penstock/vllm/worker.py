@@ -27,7 +27,7 @@ from penstock.vllm.messages import (
     Work,
     WorkerReport,
 )
-from penstock.vllm.stats import PenstockStats
+from penstock.vllm.stats import EngineSamples, PenstockStats
 from penstock.vllm.step_timer import StepTimer
 
 logger = init_logger("vllm.penstock")
@@ -82,6 +82,7 @@ class WorkerHalf:
         self._results = Results()
         self._report = WorkerReport()
         self._stats = PenstockStats()
+        self._samples: EngineSamples | None = None
 
     # -- start and end ---------------------------------------------------------------------------
 
@@ -92,6 +93,8 @@ class WorkerHalf:
         if self._rank.rank == 0 and self._config.load_policy == "auto":
             self._timer = StepTimer(memory.device)
         self._handshake = Handshake(memory.fingerprint, memory.copy_bytes)
+        if self._config.enable_metrics:
+            self._samples = EngineSamples(self._engine, levels=self._rank.rank == 0)
         logger.info("penstock: rank %d: %s", self._rank.rank, self._engine.facts())
 
     @property
@@ -182,7 +185,10 @@ class WorkerHalf:
         return None if taken.is_empty() else taken
 
     def take_stats(self) -> PenstockStats | None:
-        return self._stats.take() if self._config.enable_metrics else None
+        if self._samples is None:
+            return None
+        self._stats.add_all(self._samples.take())
+        return self._stats.take()
 
     # -- jobs ------------------------------------------------------------------------------------
 
