@@ -39,6 +39,7 @@ void add_doctor(CLI::App& app, int& exit_code);
 void add_ls(CLI::App& app, int& exit_code);
 void add_verify(CLI::App& app, int& exit_code);
 void add_stats(CLI::App& app, int& exit_code);
+void add_top(CLI::App& app, int& exit_code);
 void add_simulate(CLI::App& app, int& exit_code);
 void add_size(CLI::App& app, int& exit_code);
 

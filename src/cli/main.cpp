@@ -33,6 +33,7 @@ int main(int argc, char** argv) {
   cli::add_ls(app, exit_code);
   cli::add_verify(app, exit_code);
   cli::add_stats(app, exit_code);
+  cli::add_top(app, exit_code);
   cli::add_simulate(app, exit_code);
   cli::add_size(app, exit_code);
   try {

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "cli/command.hpp"
+#include "cli/live_view.hpp"
 #include "cli/namespaces.hpp"
 #include "cli/store_view.hpp"
 #include "cli/table.hpp"
@@ -56,6 +57,7 @@ int run(const CommonOptions& common) {
       (totals->blocks_total - std::min(totals->blocks_free, totals->blocks_total)) *
           totals->block_size +
       totals->index_bytes;
+  const std::vector<LiveRow> rows = live_rows(common.dir.front());
   const Json json = {{"capacity_bytes", totals->max_bytes},
                      {"used_bytes", used},
                      {"free_bytes", totals->max_bytes > used ? totals->max_bytes - used : 0},
@@ -65,9 +67,11 @@ int run(const CommonOptions& common) {
                      {"evictions", totals->evictions},
                      {"written_today_bytes", totals->written_today},
                      {"pools", pools_json(*view)},
-                     {"namespaces", namespaces_json(*namespaces)}};
+                     {"namespaces", namespaces_json(*namespaces)},
+                     {"processes", to_json(rows)}};
   print(json);
   fmt::print("\n{}", namespace_table(*namespaces));
+  if (!rows.empty()) fmt::print("\n{}", live_table(rows, {}, 0));
   return write_json(common, json, kGood);
 }
 

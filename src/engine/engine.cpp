@@ -1,5 +1,7 @@
 #include "penstock/engine.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "base/log.hpp"
@@ -7,6 +9,7 @@
 #include "device/open.hpp"
 #include "engine/direct_path.hpp"
 #include "engine/drive_probe.hpp"
+#include "engine/live_report.hpp"
 #include "engine/test_fault.hpp"
 #include "engine/tiers.hpp"
 #include "io/open.hpp"
@@ -26,13 +29,19 @@ std::chrono::milliseconds to_ms(double seconds) {
 }  // namespace
 
 struct Engine::Impl {
+  ~Impl() {
+    if (report) report->stop();
+  }
+
   std::unique_ptr<Tiers> tiers;
   std::unique_ptr<Mover> mover;  // none for an engine that only looks things up
   std::map<std::string, std::string> facts;
   Figures fixed;  // what is known once the engine is open
+  std::shared_ptr<LiveReport> report;
 
   Figures figures() const;
-  void note_path(size_t requests);
+  void show();
+  void note_path(const GdsConfig& gds, size_t requests);
   Result<void> start_mover(const Config& config, std::vector<GroupLayout> layouts, CopyMaps maps,
                            const std::string& device_name);
 };
@@ -58,7 +67,7 @@ Result<void> Engine::Impl::start_mover(const Config& config, std::vector<GroupLa
   facts["io_engine"] = opened->engine->name();
   facts["io_reason"] = opened->reason;
   if (!opened->reason.empty()) log_once(LogLevel::Info, "I/O engine: " + opened->reason);
-  note_path(depth);
+  note_path(gds, std::min(depth, slots));
   auto engine = with_test_fault(std::move(opened->engine));
   if (!engine) return engine.take_error();
   auto direct = open_direct_path(gds, **device,
@@ -78,12 +87,13 @@ Result<void> Engine::Impl::start_mover(const Config& config, std::vector<GroupLa
   return {};
 }
 
-void Engine::Impl::note_path(size_t requests) {
+void Engine::Impl::note_path(const GdsConfig& gds, size_t requests) {
   const std::string& engine = facts["io_engine"];
   for (const char* known : {"uring", "posix", "cufile"})
     fixed[std::string{"io_engine_"} + known] = engine == known ? 1 : 0;
   fixed["cufile_proven"] = engine == "cufile" ? 1 : 0;
-  fixed["fallback_io_engine"] = facts["io_reason"].empty() ? 0 : 1;
+  const bool asked_for = gds.io_engine == engine && engine != "uring";
+  fixed["fallback_io_engine"] = facts["io_reason"].empty() || asked_for ? 0 : 1;
   fixed["io_in_flight_limit"] = static_cast<double>(requests);
 }
 
@@ -95,6 +105,19 @@ Figures Engine::Impl::figures() const {
   }
   all.insert(fixed.begin(), fixed.end());
   return all;
+}
+
+// From here on the index thread reads this object once a second, until the report is stopped.
+void Engine::Impl::show() {
+  std::map<std::string, std::string> said{{"pid", std::to_string(::getpid())}};
+  for (const char* name : {"device", "io_engine"})
+    if (const auto found = facts.find(name); found != facts.end()) said.insert(*found);
+  for (const TierFigures& tier : tiers->figures_by_tier())
+    said["tiers"] += (said["tiers"].empty() ? "" : " ") + std::string{tier.tier};
+  report = std::make_shared<LiveReport>(tiers->slowest().directory(), [this, said] {
+    return LiveEngine{said, figures()};
+  });
+  tiers->slowest().each_second([report = report] { return report->tick(); });
 }
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_{std::move(impl)} {}
@@ -123,6 +146,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const Config& config, std::vector<G
     auto started = impl->start_mover(config, std::move(layouts), std::move(shared), device);
     if (!started) return started.take_error();
   }
+  if (config.enable_metrics) impl->show();
   return std::unique_ptr<Engine>{new Engine{std::move(impl)}};
 }
 

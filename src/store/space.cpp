@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/sizes.hpp"
+#include "metrics/live_file.hpp"
 #include "store/pool.hpp"
 
 namespace penstock {
@@ -15,7 +16,8 @@ namespace {
 constexpr uint64_t kMib = 1024 * 1024;
 constexpr uint64_t kDatabaseBase = 1 * kMib;  // tables that do not grow with the copies, headroom
 constexpr uint64_t kTransaction = 2 * kMib;  // a transaction that began right below the WAL's bound
-constexpr uint64_t kSmallFiles = 256 * 1024;  // shared memory, lock file, directories, extent maps
+// Shared memory, lock file, directories, extent maps, and what living processes say of themselves.
+constexpr uint64_t kSmallFiles = 256 * 1024 + LiveFile::kMaxFiles * LiveFile::kMaxBytes;
 constexpr uint64_t kFewestBlocks = 4;
 
 }  // namespace

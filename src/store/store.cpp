@@ -112,6 +112,10 @@ Result<std::shared_ptr<Store>> Store::open(const StoreOptions& options) {
   });
 }
 
+const std::string& Store::directory() const noexcept {
+  return impl_->shared->home;
+}
+
 uint64_t Store::block_size() const noexcept {
   return impl_->shared->core->block_size();
 }
@@ -214,6 +218,10 @@ std::vector<uint32_t> Store::take_dirty_pools() {
 
 void Store::mark_written(uint32_t pool, uint64_t bytes) noexcept {
   impl_->shared->core->mark_written(pool, bytes);
+}
+
+void Store::each_second(std::function<bool()> work) {
+  impl_->post([work = std::move(work)](StoreCore& core) { core.each_second(work); }, true);
 }
 
 std::map<std::string, double> Store::metrics() const {

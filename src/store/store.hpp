@@ -29,6 +29,7 @@ class Store {
   Store& operator=(const Store&) = delete;
 
   uint64_t block_size() const noexcept;
+  const std::string& directory() const noexcept;  // the first: the index lies there
   // Descriptor of a pool for I/O (O_DIRECT where possible); -1: that pool is out.
   // Block b of a pool starts at pool_data_offset() + b * block_size().
   int pool_fd(uint32_t pool) const noexcept;
@@ -72,6 +73,10 @@ class Store {
   // Pools written since the last call, for which fdatasync is due (the mover does it).
   std::vector<uint32_t> take_dirty_pools();
   void mark_written(uint32_t pool, uint64_t bytes) noexcept;
+
+  // Calls `work` about once a second on the index thread, until it returns false. It may wait for
+  // the drive, as all that this thread does.
+  void each_second(std::function<bool()> work);
 
   std::map<std::string, double> metrics() const;  // any thread
   std::map<std::string, std::string> facts() const;

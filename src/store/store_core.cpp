@@ -220,6 +220,17 @@ Status StoreCore::damaged(NamespaceId ns, const CopyName& name, int64_t record_i
   return answer;
 }
 
+void StoreCore::each_second(std::function<bool()> work) {
+  if (work()) each_second_.push_back(std::move(work));
+}
+
+void StoreCore::run_each_second() {
+  const auto now = std::chrono::steady_clock::now();
+  if (now < second_due_) return;
+  second_due_ = now + std::chrono::milliseconds{900};  // upkeep comes once a second
+  std::erase_if(each_second_, [](const auto& work) { return !work(); });
+}
+
 std::chrono::milliseconds StoreCore::upkeep() {
   std::chrono::milliseconds pause{1000};
   if (works()) {
@@ -229,6 +240,7 @@ std::chrono::milliseconds StoreCore::upkeep() {
   }
   measure_files();
   publish();
+  run_each_second();
   return pause;
 }
 

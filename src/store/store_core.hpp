@@ -7,6 +7,8 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -33,6 +35,7 @@ class StoreCore {
   void release(std::vector<Extent> extents);
   void settle(std::span<const int64_t> ids);
   Status damaged(NamespaceId ns, const CopyName& name, int64_t record_id);
+  void each_second(std::function<bool()> work);
   std::chrono::milliseconds upkeep();
   bool needs_room() const noexcept { return keeper_ && keeper_->is_low(); }
 
@@ -51,6 +54,7 @@ class StoreCore {
 
  private:
   bool works() const noexcept { return parts_.index && failure_.empty(); }
+  void run_each_second();
   void check_health();
   void measure_files();
   void publish();
@@ -64,6 +68,8 @@ class StoreCore {
   std::optional<Keeper> keeper_;
   std::optional<MemoryWatch> watch_;  // goes before the mappings
   std::vector<uint64_t> allocated_;   // by pool: blocks that may be touched; mapped pools only
+  std::vector<std::function<bool()>> each_second_;
+  std::chrono::steady_clock::time_point second_due_{};
   std::string failure_;
   uint64_t corrupt_seen_ = 0;
   uint64_t index_bytes_ = 0;

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 CLI = os.environ.get("PENSTOCK_CLI", "build/penstock")
-COMMANDS = ["demo", "bench", "doctor", "ls", "verify", "stats"]
+COMMANDS = ["demo", "bench", "doctor", "ls", "verify", "stats", "top"]
 GOOD, SHORTFALL, COULD_NOT_RUN = 0, 1, 2
 CHUNK_BYTES = 32 * 1024 * 1024
 
@@ -128,7 +128,7 @@ def test_bad_input_is_named_and_ends_in_2(words, message):
     assert "terminate" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["ls", "verify", "stats"])
+@pytest.mark.parametrize("command", ["ls", "verify", "stats", "top"])
 def test_a_directory_without_a_store_is_left_as_it_is(command, tmp_path):
     done = run(command, "--dir", tmp_path)
     assert done.returncode == COULD_NOT_RUN
