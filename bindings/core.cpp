@@ -19,6 +19,7 @@
 #include "keys.hpp"
 #include "metrics/catalog.hpp"
 #include "metrics/histogram.hpp"
+#include "metrics/trace.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -283,6 +284,9 @@ NB_MODULE(_core, m) {
   penstock::python::bind_keys(m);
   m.def("metric_catalog", &penstock::python::metric_catalog_list,
         penstock::python::docs::kMetricCatalog);
+  m.def("start_trace", &penstock::start_trace, "events"_a = penstock::kTraceCapacity,
+        penstock::python::docs::kStartTrace);
+  m.def("stop_trace", &penstock::stop_trace, penstock::python::docs::kStopTrace);
   m.attr("HISTOGRAM_BOUNDS") =
       std::vector<double>{penstock::Histogram::kBounds.begin(), penstock::Histogram::kBounds.end()};
   m.def("raw_read", &penstock::python::raw_read, "path"_a, "size"_a,

@@ -141,10 +141,13 @@ inline constexpr const char* kMetrics =
 inline constexpr const char* kSamples =
     "The same as Prometheus names it, see docs/METRICS.md.\n\n"
     "Returns:\n"
-    "    {\"penstock_load_bytes_total{tier=\\\"gds\\\"}\": 0.0, ...}; histograms as _bucket, _sum "
+    "    {'penstock_load_bytes_total{tier=\"gds\"}': 0.0, ...}; histograms as _bucket, _sum "
     "and _count. `penstock.metrics.parse` takes a name apart.";
 inline constexpr const char* kMetricCatalog =
     "(name, type, scope, help, [(labels, figure), ...]) for each metric of docs/METRICS.md.";
+inline constexpr const char* kStartTrace =
+    "Records what the engines of this process do, anew; the last `events` are kept. Any thread.";
+inline constexpr const char* kStopTrace = "Ends it: the trace as JSON for ui.perfetto.dev.";
 inline constexpr const char* kFacts =
     "What was chosen at open, and why, by name: \"io_engine\", \"io_reason\", \"direct\", ...";
 inline constexpr const char* kBlockSize =

@@ -34,14 +34,18 @@ int could_not_run(const Error& error) {
   return could_not_run(error.message);
 }
 
+bool write_file(const std::string& path, const std::string& text) {
+  std::ofstream file{path, std::ios::binary | std::ios::trunc};
+  file << text << std::flush;
+  if (!file) could_not_run(fmt::format("{}: {}", path, std::strerror(errno)));
+  return static_cast<bool>(file);
+}
+
 int write_json(const CommonOptions& common, const Json& json, int code) {
   if (common.json.empty()) return code;
   // Descriptions come from a store and may hold bytes that are not UTF-8.
   const std::string text = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-  std::ofstream file{common.json, std::ios::binary | std::ios::trunc};
-  file << text << std::flush;
-  if (!file) return could_not_run(fmt::format("--json {}: {}", common.json, std::strerror(errno)));
-  return code;
+  return write_file(common.json, text) ? code : kCouldNotRun;
 }
 
 }  // namespace penstock::cli

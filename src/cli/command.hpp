@@ -29,6 +29,8 @@ struct CommonOptions {
 // Prints one sentence on stderr and returns kCouldNotRun.
 int could_not_run(std::string_view message);
 int could_not_run(const Error& error);
+// False, after could_not_run(), if that failed.
+bool write_file(const std::string& path, const std::string& text);
 // Writes `json` where --json asked for it. Returns `code`, or kCouldNotRun if that failed.
 int write_json(const CommonOptions& common, const Json& json, int code);
 

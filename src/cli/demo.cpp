@@ -20,6 +20,7 @@
 #include "cli/run_jobs.hpp"
 #include "cli/table.hpp"
 #include "cli/temp_dir.hpp"
+#include "metrics/trace.hpp"
 
 namespace penstock::cli {
 namespace {
@@ -80,6 +81,7 @@ Result<Json> restore_in_new_process(const DemoOptions& options, const std::strin
                                     store,      "--tokens",     std::to_string(options.tokens),
                                     "--json",   findings};
   if (!options.text.empty()) words.insert(words.end(), {"--text", options.text});
+  if (!options.trace.empty()) words.insert(words.end(), {"--trace", findings + ".trace"});
   const auto code = run_process("/proc/self/exe", std::move(words));
   if (!code) return code.error();
   if (*code != kGood && *code != kShortfall)
@@ -88,6 +90,17 @@ Result<Json> restore_in_new_process(const DemoOptions& options, const std::strin
   Json json = Json::parse(file, nullptr, false);
   if (json.is_discarded()) return Error{Status::Io, "the restoring process left no result"};
   return json;
+}
+
+// One file of what both processes did: their clock is the same.
+bool write_trace(const DemoOptions& options, const std::string& saved,
+                 const std::string& restored_file) {
+  std::ifstream file{restored_file};
+  const Json restored = Json::parse(file, nullptr, false);
+  Json all = Json::parse(saved);
+  if (!restored.is_discarded())
+    for (const Json& event : restored.at("traceEvents")) all["traceEvents"].push_back(event);
+  return write_file(options.trace, all.dump() + "\n");
 }
 
 void print(const DemoKv& kv, const Json& json) {
@@ -131,15 +144,20 @@ int run(const DemoOptions& options) {
   if (!scratch) return could_not_run(scratch.error());
   const std::string store = scratch->path() + "/store";
 
+  if (!options.trace.empty()) start_trace();
   const auto saved = save(*kv, store);
+  const std::string save_trace = options.trace.empty() ? "" : stop_trace();
   if (!saved) return could_not_run(saved.error());
   if (interrupted()) return could_not_run("interrupted");
   if (saved->chunks_failed != 0)
     return could_not_run(fmt::format("{} of {} chunks could not be saved: {}", saved->chunks_failed,
                                      kv->chunks.size(), saved->failure));
   if (const auto dropped = drop_page_cache(store); !dropped) return could_not_run(dropped.error());
-  const auto restored = restore_in_new_process(options, store, scratch->path() + "/restore.json");
+  const std::string findings = scratch->path() + "/restore.json";
+  const auto restored = restore_in_new_process(options, store, findings);
   if (!restored) return could_not_run(restored.error());
+  if (!options.trace.empty() && !write_trace(options, save_trace, findings + ".trace"))
+    return kCouldNotRun;
 
   Json json = {{"tokens", kv->tokens()},
                {"chunks", kv->chunks.size()},
@@ -150,7 +168,8 @@ int run(const DemoOptions& options) {
   json.update(*restored);
   print(*kv, json);
   if (options.keep) {
-    std::filesystem::remove(scratch->path() + "/restore.json");
+    std::filesystem::remove(findings);
+    std::filesystem::remove(findings + ".trace");
     json["store"] = store;
     fmt::print("The store is in {}\n", store);
     scratch->keep();
@@ -192,6 +211,7 @@ void add_demo(CLI::App& app, int& exit_code) {
       "  penstock demo                                  8192 tokens (1.07 GB) in this directory\n"
       "  penstock demo --dir /mnt/nvme --tokens 65536 --json demo.json\n"
       "  penstock demo --text book.txt --keep           then: penstock ls --dir ...\n"
+      "  penstock demo --tokens 2048 --trace out.json   open out.json in ui.perfetto.dev\n"
       "\n"
       "Exit code: 0 every byte is right, 1 bytes differ or are missing, 2 could not run.");
   command
@@ -208,6 +228,10 @@ void add_demo(CLI::App& app, int& exit_code) {
       ->check(CLI::ExistingFile)
       ->type_name("FILE");
   command->add_flag("--keep", options->keep, "Leave the store there, to look at");
+  command
+      ->add_option("--trace", options->trace,
+                   "Write what both processes did, for ui.perfetto.dev, to this file")
+      ->type_name("FILE");
   options->common.add_json(*command);
   command->callback([options, &exit_code] { exit_code = run(*options); });
 }

@@ -13,6 +13,7 @@ struct DemoOptions {
   std::string dir = ".";
   std::string text;  // file; empty: the text that ships
   uint64_t tokens = 8192;
+  std::string trace;  // file; empty: none
   bool keep = false;
 };
 

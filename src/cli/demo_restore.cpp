@@ -11,6 +11,7 @@
 #include "cli/machine.hpp"
 #include "cli/run_jobs.hpp"
 #include "cli/store_view.hpp"
+#include "metrics/trace.hpp"
 
 namespace penstock::cli {
 namespace {
@@ -80,7 +81,9 @@ int demo_restore(const DemoOptions& options, Json& json) {
   // figure, not ours.
   const auto before = measure_raw_speed(*places, {});
   if (!before) return could_not_run(before.error());
+  if (!options.trace.empty()) start_trace();
   const auto restored = restore(*kv, options.dir);
+  if (!options.trace.empty() && !write_file(options.trace, stop_trace())) return kCouldNotRun;
   if (!restored) return could_not_run(restored.error());
   if (interrupted()) return could_not_run("interrupted");
   const auto after = measure_raw_speed(*places, {});
@@ -116,6 +119,7 @@ void add_demo_restore(CLI::App& app, int& exit_code) {
   command->add_option("--dir", options->dir)->required();
   command->add_option("--tokens", options->tokens)->required();
   command->add_option("--text", options->text);
+  command->add_option("--trace", options->trace);
   options->common.add_json(*command);
   command->callback([options, &exit_code] { exit_code = run(*options); });
 }

@@ -2,6 +2,7 @@
 
 #include "base/assert.hpp"
 #include "base/sizes.hpp"
+#include "metrics/trace.hpp"
 
 namespace penstock {
 namespace {
@@ -116,6 +117,13 @@ void report(MoverContext& context, Job& job) {
   const bool is_load = result.kind == JobKind::Load;
   MoverMetrics& metrics = context.metrics;
   (is_load ? metrics.load_seconds : metrics.save_seconds).observe(took);
+  if (tracing())
+    trace({is_load ? "load" : "save",
+           TraceRow::Job,
+           job.id,
+           job.started,
+           now,
+           {{{"chunks", job.chunks.size()}, {"bytes", job.moved_bytes}}}});
   if (result.kind == JobKind::Load) context.moves.device().job_done(job.id);
   context.outbox.complete(std::move(result));
 }

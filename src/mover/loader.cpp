@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/sizes.hpp"
+#include "metrics/trace.hpp"
 
 namespace penstock {
 
@@ -153,6 +154,10 @@ void Loader::block_ok(Job& job, const ChunkWork& chunk, uint32_t ordinal) {
   while (job.layers_ready < job.layer_pending.size() && job.layer_pending[job.layers_ready] == 0)
     ++job.layers_ready;
   if (job.layers_ready == before) return;
+  if (tracing()) {
+    const auto now = Clock::now();
+    trace({"layers ready", TraceRow::Job, job.id, now, now, {{{"layers", job.layers_ready}}}});
+  }
   context_.outbox.set_layers_ready(job.id, job.layers_ready);
   context_.moves.device().layers_ready(job.id, job.layers_ready);
 }

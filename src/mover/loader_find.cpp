@@ -2,6 +2,7 @@
 #include <set>
 
 #include "base/sizes.hpp"
+#include "metrics/trace.hpp"
 #include "mover/loader.hpp"
 
 namespace penstock {
@@ -46,6 +47,7 @@ void Loader::found(JobId id, Tier tier, const std::vector<size_t>& chunks,
   if (known == jobs_.end()) return;
   Entry& entry = known->second;
   Job& job = *entry.job;
+  if (!job.answered) trace({"find", TraceRow::Job, id, job.started, Clock::now()});
   job.answered = true;
   if (tier == context_.stores.slowest()) {
     entry.rest.chunks = chunks;

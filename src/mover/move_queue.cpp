@@ -76,6 +76,7 @@ void MoveQueue::note_done(const Transfer& transfer) noexcept {
   const PageMove& move = transfer.move;
   const bool is_load = move.direction == PageMove::Direction::Scatter;
   const auto now = Clock::now();
+  transfers_.trace_run(transfer, is_load ? "scatter" : "gather", transfer.handed, now);
   if (transfer.route != Route::Memory) return;  // counted as a request to a drive
   PathMetrics& path = is_load ? metrics_.memory_read : metrics_.memory_write;
   path.count(now - transfer.handed, move.end - move.begin, move.status == Status::Ok);

@@ -1,5 +1,6 @@
 // Where a save goes: to the fastest tier that takes it.
 #include "base/sizes.hpp"
+#include "metrics/trace.hpp"
 #include "mover/saver.hpp"
 
 namespace penstock {
@@ -96,6 +97,8 @@ void Saver::reserve(Job& job, Tier tier, std::vector<size_t> chunks) {
 void Saver::reserved(JobId id, Tier tier, const std::vector<size_t>& chunks,
                      std::vector<Reservation>& reservations) {
   Job* job = find(id);
+  if (job != nullptr && !job->answered)
+    trace({"reserve", TraceRow::Job, id, job->started, Clock::now()});
   if (job != nullptr) job->answered = true;
   std::vector<size_t> fallen;
   for (size_t i = 0; i < reservations.size() && i < chunks.size(); ++i) {

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "base/assert.hpp"
+#include "metrics/trace.hpp"
 
 namespace penstock {
 
@@ -71,6 +72,19 @@ void TransferPool::sync(uint32_t pool, int fd) noexcept {
   queue(transfer);
 }
 
+void TransferPool::trace_run(const Transfer& transfer, const char* name, Clock::time_point begin,
+                             Clock::time_point end) const noexcept {
+  if (!tracing()) return;
+  trace({name,
+         TraceRow::Run,
+         static_cast<uint64_t>(&transfer - transfers_.data()),
+         begin,
+         end,
+         {{{"job", transfer.job != nullptr ? transfer.job->id : 0},
+           {"chunk", transfer.chunk},
+           {"bytes", transfer.io.size}}}});
+}
+
 void TransferPool::flush() noexcept {
   for (Side& side : sides_) {
     if (side.queued.empty()) continue;
@@ -87,6 +101,7 @@ void TransferPool::note_done(const Transfer& transfer, Status status) noexcept {
   PathMetrics& path = io.op == IoOp::Read ? metrics_.io_read : metrics_.io_write;
   const auto now = Clock::now();
   path.count(now - transfer.requested, io.size, status == Status::Ok);
+  trace_run(transfer, io.op == IoOp::Read ? "read" : "write", transfer.requested, now);
 }
 
 size_t TransferPool::poll(const std::function<bool(Transfer&, const IoCompletion&)>& fn) noexcept {

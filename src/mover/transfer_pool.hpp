@@ -60,6 +60,9 @@ class TransferPool {
   // true: the caller still needs it, and calls finish().
   size_t poll(const std::function<bool(Transfer&, const IoCompletion&)>& fn) noexcept;
   void finish(Transfer& transfer) noexcept;
+  // Draws what happened to a run, where a trace is on.
+  void trace_run(const Transfer& transfer, const char* name, Clock::time_point begin,
+                 Clock::time_point end) const noexcept;
   // The job is gone: its transfers complete without it.
   void orphan(const Job& job) noexcept;
 

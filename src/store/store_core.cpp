@@ -4,6 +4,7 @@
 
 #include "base/log.hpp"
 #include "base/sizes.hpp"
+#include "metrics/trace.hpp"
 #include "store/store_files.hpp"
 
 namespace penstock {
@@ -91,6 +92,7 @@ Result<NamespaceId> StoreCore::open_namespace(const NamespaceSpec& spec) {
 
 uint32_t StoreCore::lookup(NamespaceId ns, std::span<const Key> chain,
                            std::span<const GroupNeed> groups) {
+  const TraceScope scope{"lookup", "chunks", chain.size()};
   const auto start = std::chrono::steady_clock::now();
   const uint32_t found = works() && ns > 0 ? parts_.index->lookup(ns, chain, groups) : 0;
   lookups_.add();
@@ -101,6 +103,7 @@ uint32_t StoreCore::lookup(NamespaceId ns, std::span<const Key> chain,
 }
 
 std::vector<CopyRecord> StoreCore::find(NamespaceId ns, std::span<const CopyName> names) {
+  const TraceScope scope{"find", "copies", names.size()};
   if (!works() || ns <= 0) return std::vector<CopyRecord>(names.size());
   std::vector<CopyRecord> records = parts_.index->find(ns, names);
   for (CopyRecord& record : records)
@@ -131,6 +134,7 @@ uint64_t StoreCore::usable_blocks() const noexcept {
 }
 
 std::vector<Reservation> StoreCore::reserve(NamespaceId ns, std::span<const Wish> wishes) {
+  const TraceScope scope{"reserve", "copies", wishes.size()};
   std::vector<Reservation> answers(wishes.size(), Reservation{Status::NoSpace, {}});
   if (!works() || ns <= 0) return answers;
   Index& index = *parts_.index;
@@ -173,6 +177,7 @@ std::vector<Reservation> StoreCore::reserve(NamespaceId ns, std::span<const Wish
 }
 
 std::vector<Status> StoreCore::commit(NamespaceId ns, std::span<const CopyInsert> copies) {
+  const TraceScope scope{"commit", "copies", copies.size()};
   std::vector<Status> statuses;
   statuses.reserve(copies.size());
   while (!copies.empty()) {
