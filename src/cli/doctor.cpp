@@ -6,6 +6,7 @@
 #include "cli/command.hpp"
 #include "cli/examine.hpp"
 #include "cli/examine_gds.hpp"
+#include "cli/examine_tuning.hpp"
 #include "cli/table.hpp"
 
 namespace penstock::cli {
@@ -31,7 +32,7 @@ std::string memlock(uint64_t bytes) {
   return bytes == UINT64_MAX ? "unlimited" : format_bytes(bytes);
 }
 
-void print(const Examination& found, const GdsExamination& gds) {
+void print(const Examination& found, const GdsExamination& gds, const TuningExamination& tuning) {
   const auto line = [](std::string_view name, std::string_view value) {
     fmt::print("{:<13} {}\n", name, value);
   };
@@ -55,14 +56,15 @@ void print(const Examination& found, const GdsExamination& gds) {
                          ? fmt::format("{}: the best one, with all that it wants", found.engine)
                          : fmt::format("{}: {}", found.engine, found.engine_reason));
   print(gds);
+  print(tuning);
   for (const auto& text : found.problems) fmt::print("\nDOES NOT WORK: {}\n", text);
-  for (const auto* advice : {&found.advice, &gds.advice})
+  for (const auto* advice : {&found.advice, &gds.advice, &tuning.advice})
     for (const auto& text : *advice) fmt::print("\nTO CHANGE: {}\n", text);
-  if (found.problems.empty() && found.advice.empty() && gds.advice.empty())
+  if (found.problems.empty() && found.advice.empty() && gds.advice.empty() && tuning.advice.empty())
     fmt::print("\nNothing to change.\n");
 }
 
-Json to_json(const Examination& found, const GdsExamination& gds) {
+Json to_json(const Examination& found, const GdsExamination& gds, const TuningExamination& tuning) {
   return {{"directory", found.directory},
           {"machine", to_json(found.machine)},
           {"free_bytes", found.free_bytes},
@@ -80,15 +82,21 @@ Json to_json(const Examination& found, const GdsExamination& gds) {
           {"cufile", to_json(gds)},
           {"problems", found.problems},
           {"advice", found.advice},
-          {"cufile_advice", gds.advice}};
+          {"cufile_advice", gds.advice},
+          {"tuning", to_json(tuning)},
+          {"tuning_advice", tuning.advice}};
 }
 
 int run(const Options& options) {
   const auto found = examine(options.dir);
   if (!found) return could_not_run(found.error());
   const auto gds = examine_gds(found->examined, options.gpu, found->machine.mount);
-  print(*found, gds);
-  return write_json(options.common, to_json(*found, gds),
+  const auto tuning = examine_tuning({.directory = found->examined,
+                                      .raw_read_gbs = found->raw_read_gbs,
+                                      .system_root = {},
+                                      .wait = {}});
+  print(*found, gds, tuning);
+  return write_json(options.common, to_json(*found, gds, tuning),
                     found->problems.empty() ? kGood : kShortfall);
 }
 
@@ -105,7 +113,8 @@ void add_doctor(CLI::App& app, int& exit_code) {
       "that\n"
       "is there already is not touched. Moves 4 MiB between drive and GPU by cuFile, in a process "
       "of\n"
-      "its own, and reads which way they went. No GPU is needed.\n"
+      "its own, and reads which way they went. No GPU is needed. Reads how GPU, drives and RDMA\n"
+      "ports are linked and how busy they are now, and names the setting that would help.\n"
       "\n"
       "Examples:\n"
       "  penstock doctor --dir /mnt/nvme\n"

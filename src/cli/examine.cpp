@@ -28,14 +28,21 @@ constexpr uint64_t kStaging = 40 * 1024 * 1024;  // what an engine registers at 
 
 constexpr double kSlowDriveGbs = 0.4;
 
+// Absolute, without dots and without a slash at its end.
+fs::path normal_path(const std::string& directory) {
+  std::error_code error;
+  const fs::path path = fs::absolute(directory, error).lexically_normal();
+  return path.has_filename() ? path : path.parent_path();
+}
+
 // The store makes the last part of its path, and no more.
 Result<std::string> find_directory(const std::string& directory) {
   std::error_code error;
-  const fs::path path = fs::absolute(directory, error).lexically_normal();
+  const fs::path path = normal_path(directory);
   if (fs::is_directory(path, error)) return path.string();
   if (fs::exists(path, error))
     return Error{Status::Invalid, fmt::format("{}: not a directory", directory)};
-  const fs::path parent = (path.has_filename() ? path : path.parent_path()).parent_path();
+  const fs::path parent = path.parent_path();
   if (fs::is_directory(parent, error)) return parent.string();
   return Error{Status::Invalid,
                fmt::format("{}: no such directory, and neither is {}", directory, parent.string())};
@@ -155,9 +162,7 @@ Result<Examination> examine(const std::string& directory) {
   auto examined = find_directory(directory);
   if (!examined) return examined.take_error();
   Examination found;
-  std::error_code error;
-  found.directory = fs::absolute(directory, error).lexically_normal().string();
-  if (found.directory.size() > 1 && found.directory.ends_with('/')) found.directory.pop_back();
+  found.directory = normal_path(directory).string();
   found.examined = *examined;
   found.machine = describe_machine(found.examined);
   check_limits(found);

@@ -6,21 +6,14 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
+#include "cli/system_files.hpp"
 #include "io/cufile_probe.hpp"
 
 namespace penstock::cli {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string first_line(const fs::path& path) {
-  std::ifstream file{path};
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
 
 // The first line of the file that has `word` in it; empty if there is none.
 std::string line_with(const fs::path& path, std::string_view word) {
@@ -30,15 +23,10 @@ std::string line_with(const fs::path& path, std::string_view word) {
   return {};
 }
 
-// "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build ...".
 std::string describe_driver(const std::string& line) {
-  std::istringstream words{line};
+  const std::string version = nvidia_driver_version(line);
   const bool open = line.find("Open Kernel Module") != std::string::npos;
-  for (std::string word; words >> word;)
-    if (std::isdigit(static_cast<unsigned char>(word[0])) != 0 &&
-        word.find('.') != std::string::npos)
-      return word + (open ? ", open modules" : ", closed modules");
-  return {};
+  return version.empty() ? version : version + (open ? ", open modules" : ", closed modules");
 }
 
 // BAR1 is the window through which a drive reaches the GPU's memory: second line of `resource`.

@@ -10,18 +10,12 @@
 #include <sstream>
 #include <thread>
 
+#include "cli/system_files.hpp"
+
 namespace penstock::cli {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string first_line(const fs::path& file) {
-  std::ifstream stream{file};
-  std::string line;
-  std::getline(stream, line);
-  line.erase(line.find_last_not_of(" \t") + 1);
-  return line;
-}
 
 std::string cpu_model() {
   std::ifstream stream{"/proc/cpuinfo"};

@@ -6,6 +6,8 @@
 
 #include "device/host_device.hpp"
 #if defined(PENSTOCK_CUDA)
+#include <cuda_runtime_api.h>
+
 #include "device/cuda/cuda_device.hpp"
 #endif
 
@@ -21,6 +23,14 @@ Result<std::unique_ptr<Device>> open_cuda_device(int, const std::vector<GroupLay
 #endif
 
 }  // namespace
+
+int cuda_version() noexcept {
+#if defined(PENSTOCK_CUDA)
+  return CUDART_VERSION;
+#else
+  return 0;
+#endif
+}
 
 Result<std::unique_ptr<Device>> open_device(const std::string& name,
                                             const std::vector<GroupLayout>& layouts,

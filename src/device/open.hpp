@@ -17,4 +17,7 @@ namespace penstock {
 Result<std::unique_ptr<Device>> open_device(const std::string& name,
                                             const std::vector<GroupLayout>& layouts, CopyMaps maps);
 
+// CUDA that this program was built with: 13000 is 13.0; 0: none.
+int cuda_version() noexcept;
+
 }  // namespace penstock

@@ -279,6 +279,17 @@ def test_doctor_says_what_the_machine_can_do(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["doctor.json"]
 
 
+@pytest.mark.parametrize("name", [".", "sub/..", ""])
+def test_doctor_knows_a_directory_however_it_is_written(tmp_path, name):
+    (tmp_path / "sub").mkdir()
+    out = tmp_path / "doctor.json"
+    done = run("doctor", "--dir", name or f"{tmp_path}/", "--json", out, cwd=tmp_path)
+    report = json.loads(out.read_text())
+    assert report["directory"] == str(tmp_path)
+    assert "does not exist" not in done.stdout
+    assert isinstance(report["tuning"]["drives"], list)
+
+
 def test_doctor_says_whether_cufile_is_used_and_why(tmp_path):
     report = run_json(tmp_path / "doctor.json", "doctor", "--dir", tmp_path)
     assert isinstance(report["cufile"]["proven"], bool)
