@@ -67,7 +67,6 @@ Result<void> Engine::Impl::start_mover(const Config& config, std::vector<GroupLa
   facts["io_engine"] = opened->engine->name();
   facts["io_reason"] = opened->reason;
   if (!opened->reason.empty()) log_once(LogLevel::Info, "I/O engine: " + opened->reason);
-  note_path(gds, std::min(depth, slots));
   auto engine = with_test_fault(std::move(opened->engine));
   if (!engine) return engine.take_error();
   auto direct = open_direct_path(gds, **device,
@@ -77,6 +76,7 @@ Result<void> Engine::Impl::start_mover(const Config& config, std::vector<GroupLa
                                   .on_result = [io = engine->get()] { io->wake(); }});
   facts["gds_path"] = direct.name;
   facts["gds_reason"] = direct.reason;
+  note_path(gds, std::min(depth, slots));
   MoverOptions options;
   options.io_depth = gds.io_depth;
   options.max_concurrent_ops = gds.max_concurrent_ops;
@@ -89,9 +89,11 @@ Result<void> Engine::Impl::start_mover(const Config& config, std::vector<GroupLa
 
 void Engine::Impl::note_path(const GdsConfig& gds, size_t requests) {
   const std::string& engine = facts["io_engine"];
-  for (const char* known : {"uring", "posix", "cufile"})
+  for (const char* known : {"uring", "posix"})
     fixed[std::string{"io_engine_"} + known] = engine == known ? 1 : 0;
-  fixed["cufile_proven"] = engine == "cufile" ? 1 : 0;
+  const std::string& path = facts["gds_path"];
+  fixed["io_engine_cufile"] = path == "none" ? 0 : 1;
+  fixed["cufile_proven"] = path == "p2p" || path == "nvfs" ? 1 : 0;
   const bool asked_for = gds.io_engine == engine && engine != "uring";
   fixed["fallback_io_engine"] = facts["io_reason"].empty() || asked_for ? 0 : 1;
   fixed["io_in_flight_limit"] = static_cast<double>(requests);
