@@ -14,6 +14,8 @@ penstock_static_library(xxhash_static xxhash xxhash.h)
 penstock_static_library(sqlite_static sqlite3 sqlite3.h)
 penstock_static_library(uring_static uring liburing.h)
 penstock_static_library(yaml_static yaml-cpp yaml-cpp/yaml.h)
+penstock_static_library(zstd_static zstd zstd.h)
+penstock_static_library(lz4_static lz4 lz4.h)
 target_link_libraries(sqlite_static INTERFACE Threads::Threads ${CMAKE_DL_LIBS} m)
 
 # OpenSSL's archive, so that the extension does not depend on the host's libcrypto.

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 
 packages=(g++ make ninja-build pkg-config clang-format-14 fio btrfs-progs
   liburing-dev libsqlite3-dev libyaml-cpp-dev libspdlog-dev libfmt-dev libcli11-dev libxxhash-dev
+  libzstd-dev liblz4-dev
   libssl-dev zlib1g-dev nlohmann-json3-dev libgtest-dev librapidcheck-dev libbenchmark-dev)
 if [[ ${1:-} == --fuzz ]]; then packages+=(clang-14 libclang-rt-14-dev); fi
 missing=()

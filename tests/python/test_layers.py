@@ -5,7 +5,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # Bottom up, as in docs/ARCHITECTURE.md.
-LAYERS = ["base", "config", "metrics", "key", "io", "device", "store", "mover", "engine", "cli"]
+LAYERS = [
+    *("base", "config", "metrics", "key", "codec"),
+    *("io", "device", "store", "mover", "engine", "cli"),
+]
 MAX_LINES = 500
 
 
