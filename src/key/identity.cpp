@@ -31,11 +31,11 @@ std::string Digest::hex() const {
 }
 
 uint64_t block_identity(const Digest& name_space, const CopyName& name, uint32_t ordinal,
-                        uint64_t copy_bytes) noexcept {
+                        uint64_t copy_bytes, CopyForm form) noexcept {
   struct {
-    uint32_t group, shard, ordinal, zero;
+    uint32_t group, shard, ordinal, form;
     uint64_t copy_bytes;
-  } const tail{name.group, name.shard, ordinal, 0, copy_bytes};
+  } const tail{name.group, name.shard, ordinal, static_cast<uint32_t>(form), copy_bytes};
   static_assert(sizeof(tail) == 24);
   const auto digest =
       sha256({std::as_bytes(std::span{name_space.bytes}), std::as_bytes(std::span{name.key.bytes}),

@@ -26,16 +26,17 @@ CopyRow read_row(const Query& query, const HeadRows& head) {
   row.stamp = query.integer(7);
   row.record.id = row.id;
   row.record.length = static_cast<uint64_t>(query.integer(8));
+  row.record.stored = static_cast<uint64_t>(query.integer(9));
   row.is_valid =
       key.size() == row.name.key.bytes.size() &&
-      decode_blocks(query.blob(9), query.blob(10), head.meta.block_size, head.pools, row.record);
+      decode_blocks(query.blob(10), query.blob(11), head.meta.block_size, head.pools, row.record);
   if (row.is_valid) std::memcpy(row.name.key.bytes.data(), key.data(), key.size());
   row.record.status = row.is_valid ? Status::Ok : Status::Corrupt;
   return row;
 }
 
 #define PENSTOCK_COPY_COLUMNS \
-  "id, ns, key, grp, shard, parent, children, stamp, length, extents, checksums"
+  "id, ns, key, grp, shard, parent, children, stamp, length, stored, extents, checksums"
 
 }  // namespace
 
@@ -64,8 +65,9 @@ bool decode_blocks(std::span<const std::byte> extents, std::span<const std::byte
     record.extents.push_back(extent);
     blocks += extent.count;
   }
-  if (record.length == 0 || record.length > blocks * block_size) return false;
-  if (div_up(record.length, block_size) != blocks) return false;
+  if (record.stored == 0 || record.stored > record.length) return false;
+  if (record.stored > blocks * block_size) return false;
+  if (div_up(record.stored, block_size) != blocks) return false;
   if (checksums.size() != blocks * sizeof(uint64_t)) return false;
   record.checksums.resize(blocks);
   std::memcpy(record.checksums.data(), checksums.data(), checksums.size());
@@ -77,15 +79,15 @@ CopyTable::CopyTable(Database& db, const HeadRows& head)
       head_{head},
       id_of_{db, "SELECT id FROM copy WHERE ns = ? AND key = ? AND grp = ? AND shard = ?"},
       find_{db,
-            "SELECT id, length, extents, checksums FROM copy "
+            "SELECT id, length, stored, extents, checksums FROM copy "
             "WHERE ns = ? AND key = ? AND grp = ? AND shard = ?"},
       row_{db, "SELECT " PENSTOCK_COPY_COLUMNS " FROM copy WHERE id = ?"},
       rows_after_{db,
                   "SELECT " PENSTOCK_COPY_COLUMNS " FROM copy WHERE id > ? ORDER BY id LIMIT ?"},
       last_id_{db, "SELECT max(id) FROM copy"},
       insert_{db,
-              "INSERT INTO copy(ns, key, grp, shard, parent, children, stamp, length, extents, "
-              "checksums) VALUES(?, ?, ?, ?, ?, 0, ?, ?, ?, ?) ON CONFLICT DO NOTHING"},
+              "INSERT INTO copy(ns, key, grp, shard, parent, children, stamp, length, stored, "
+              "extents, checksums) VALUES(?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"},
       delete_{db, "DELETE FROM copy WHERE id = ?"},
       add_child_{db, "UPDATE copy SET children = children + 1 WHERE id = ?"},
       tree_{db, "SELECT children, stamp FROM copy WHERE id = ?"},
@@ -111,8 +113,9 @@ CopyRecord CopyTable::find(NamespaceId name_space, const CopyName& name) {
   if (!query.row()) return record;
   record.id = query.integer(0);
   record.length = static_cast<uint64_t>(query.integer(1));
+  record.stored = static_cast<uint64_t>(query.integer(2));
   const bool good =
-      decode_blocks(query.blob(2), query.blob(3), head_.meta.block_size, head_.pools, record);
+      decode_blocks(query.blob(3), query.blob(4), head_.meta.block_size, head_.pools, record);
   record.status = good ? Status::Ok : Status::Corrupt;
   return record;
 }
@@ -141,7 +144,7 @@ bool CopyTable::insert(NamespaceId name_space, const CopyInsert& copy, int64_t p
   const bool ran =
       insert_
           .bind(name_space, copy.name.key.bytes, int64_t{copy.name.group}, int64_t{copy.name.shard},
-                parent, stamp, static_cast<int64_t>(copy.length),
+                parent, stamp, static_cast<int64_t>(copy.length), static_cast<int64_t>(copy.stored),
                 std::span<const std::byte>{extents}, std::as_bytes(std::span{copy.checksums}))
           .run();
   if (!ran || sqlite3_changes(db_.handle()) == 0) return false;

@@ -31,8 +31,8 @@ struct CopyRow {
 };
 
 std::vector<std::byte> encode_extents(std::span<const Extent> extents);
-// Reads blobs of a row into `record` (its length is set already); false if they contradict the
-// length, the block size or the pools.
+// Reads blobs of a row into `record` (its sizes are set already); false if they contradict the
+// sizes, the block size or the pools.
 bool decode_blocks(std::span<const std::byte> extents, std::span<const std::byte> checksums,
                    uint64_t block_size, std::span<const PoolRow> pools, CopyRecord& record);
 

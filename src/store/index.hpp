@@ -59,7 +59,8 @@ struct NamespaceInfo {
   std::string description;
   Stamp created = 0;
   uint64_t copies = 0;
-  uint64_t bytes = 0;   // of the copies; they take whole blocks
+  uint64_t bytes = 0;   // of the copies
+  uint64_t stored = 0;  // the same, packed where they are; they take whole blocks
   Stamp last_used = 0;  // 0: it is empty
 };
 

@@ -99,10 +99,11 @@ void check_tree(const std::map<int64_t, CopyRow>& rows, Audit& audit) {
 std::vector<NamespaceInfo> Index::namespaces() {
   std::vector<NamespaceInfo> found;
   const Status status = read([&] {
-    Statement statement{*db_,
-                        "SELECT n.id, n.digest, n.description, n.created, count(c.id), "
-                        "total(c.length), max(c.stamp) FROM namespace n LEFT JOIN copy c "
-                        "ON c.ns = n.id GROUP BY n.id ORDER BY n.id"};
+    Statement statement{
+        *db_,
+        "SELECT n.id, n.digest, n.description, n.created, count(c.id), "
+        "total(c.length), total(c.stored), max(c.stamp) FROM namespace n LEFT JOIN copy c "
+        "ON c.ns = n.id GROUP BY n.id ORDER BY n.id"};
     Query query = statement.bind();
     while (query.row()) {
       NamespaceInfo info;
@@ -114,7 +115,8 @@ std::vector<NamespaceInfo> Index::namespaces() {
       info.created = query.integer(3);
       info.copies = static_cast<uint64_t>(query.integer(4));
       info.bytes = static_cast<uint64_t>(query.integer(5));
-      info.last_used = query.integer(6);
+      info.stored = static_cast<uint64_t>(query.integer(6));
+      info.last_used = query.integer(7);
       found.push_back(std::move(info));
     }
   });

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/sizes.hpp"
+#include "store/extents.hpp"
 #include "store/index.hpp"
 #include "store/prefix_search.hpp"
 
@@ -206,22 +207,26 @@ void Index::give(const Extent& extent) {
 }
 
 Status Index::commit_one(NamespaceId ns, uint32_t process, const CopyInsert& copy, Stamp now) {
+  const uint64_t block_size = head_.meta.block_size;
   std::vector<Extent> claimed;
-  uint64_t blocks = 0;
-  bool retired = false;
-  for (const Extent& extent : copy.extents) {
-    if (!reservations_.claim(extent, process)) continue;
-    claimed.push_back(extent);
-    blocks += extent.count;
-    retired |= extent.pool < head_.pools.size() &&
-               uint64_t{extent.first} + extent.count > head_.pools[extent.pool].keep;
-  }
+  for (const Extent& extent : copy.extents)
+    if (reservations_.claim(extent, process)) claimed.push_back(extent);
+  CopyInsert insert = copy;
+  if (insert.stored == 0) insert.stored = insert.length;
+  const uint64_t blocks = div_up(insert.stored, block_size);
+  const bool is_reserved =
+      blocks != 0 && insert.stored <= insert.length && claimed.size() == copy.extents.size() &&
+      blocks == copy.checksums.size() && block_count(claimed) == div_up(insert.length, block_size);
+  const TrimmedExtents trimmed = is_reserved ? trim(claimed, blocks) : TrimmedExtents{claimed, {}};
+  insert.extents = trimmed.kept;
+  const bool retired = std::ranges::any_of(trimmed.kept, [&](const Extent& extent) {
+    return extent.pool < head_.pools.size() &&
+           uint64_t{extent.first} + extent.count > head_.pools[extent.pool].keep;
+  });
   Status status = Status::Ok;
   int64_t parent = 0;
-  if (copy.length == 0 || copy.length > blocks * head_.meta.block_size ||
-      claimed.size() != copy.extents.size() || blocks != copy.checksums.size() ||
-      blocks != div_up(copy.length, head_.meta.block_size)) {
-    status = Status::Invalid;  // not what was reserved
+  if (!is_reserved) {
+    status = Status::Invalid;
   } else if (retired) {
     status = Status::Rejected;  // the pool shrinks there
   } else if (!copy.parent.is_root()) {
@@ -229,16 +234,21 @@ Status Index::commit_one(NamespaceId ns, uint32_t process, const CopyInsert& cop
     if (parent == 0) status = Status::NotFound;
     if (parent == 0) ++counters_.rejected_parent;
   }
-  if (status == Status::Ok && !copies_.insert(ns, copy, parent, stamp_on_insert(now, copy.held))) {
+  if (status == Status::Ok &&
+      !copies_.insert(ns, insert, parent, stamp_on_insert(now, copy.held))) {
     status = Status::Present;
     ++counters_.rejected_present;
   }
   if (status == Status::Ok) ++head_.meta.copies;
-  for (const Extent& extent : claimed) {
+  for (const Extent& extent : status == Status::Ok ? trimmed.spare : claimed) {
     if (status == Status::NotFound && copy.keeps_blocks)
       reservations_.insert(extent, process);
-    else if (status != Status::Ok)
+    else
       give(extent);
+  }
+  if (status == Status::Ok) {  // what was not needed was not written
+    const uint64_t spare = block_count(trimmed.spare) * block_size;
+    head_.meta.written -= std::min(spare, head_.meta.written);
   }
   return status;
 }

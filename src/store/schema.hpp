@@ -7,7 +7,7 @@
 namespace penstock {
 
 inline constexpr int64_t kApplicationId = 0x5053544B;  // "PSTK"
-inline constexpr int64_t kFormatVersion = 2;
+inline constexpr int64_t kFormatVersion = 3;
 inline constexpr uint64_t kIndexPage = 4096;
 
 // meta         one row: whose store this is, its sizes, and what would else need a count
@@ -15,7 +15,8 @@ inline constexpr uint64_t kIndexPage = 4096;
 // pool         `blocks` the file has room for, [keep, blocks) is being given up, `free` of the rest
 // copy         parent 0: first of its chain; `children` copies name it as parent; a copy that is to
 //              be removed with its descendants has ns = -id, which hides it. An id is never used
-//              again, so a record with the same id is the same copy
+//              again, so a record with the same id is the same copy. `stored` < length: it is
+//              packed
 // free_extent  neighbours are merged
 // reservation  blocks that process `writer` may be writing to
 inline constexpr char kSchema[] = R"sql(
@@ -34,7 +35,7 @@ CREATE TABLE copy(
   id INTEGER PRIMARY KEY AUTOINCREMENT, ns INTEGER NOT NULL, key BLOB NOT NULL,
   grp INTEGER NOT NULL, shard INTEGER NOT NULL, parent INTEGER NOT NULL,
   children INTEGER NOT NULL, stamp INTEGER NOT NULL, length INTEGER NOT NULL,
-  extents BLOB NOT NULL, checksums BLOB NOT NULL);
+  stored INTEGER NOT NULL, extents BLOB NOT NULL, checksums BLOB NOT NULL);
 CREATE UNIQUE INDEX copy_name ON copy(ns, key, grp, shard);
 CREATE INDEX copy_leaf ON copy(stamp) WHERE children = 0;
 CREATE INDEX copy_child ON copy(parent) WHERE parent > 0;

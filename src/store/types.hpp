@@ -24,8 +24,9 @@ struct CopyRecord {
   Status status = Status::NotFound;
   int64_t id = 0;       // row of the index; differs if the copy was written again
   uint64_t length = 0;  // bytes of the copy
+  uint64_t stored = 0;  // bytes in its blocks; fewer than `length`: it is packed
   std::vector<Extent> extents;
-  std::vector<uint64_t> checksums;  // one per block
+  std::vector<uint64_t> checksums;  // one per block, of what is stored
 };
 
 // Blocks that are wanted for a copy.
@@ -48,12 +49,13 @@ struct CopyInsert {
   CopyName name;
   Key parent;
   uint64_t length = 0;
-  std::vector<Extent> extents;
+  std::vector<Extent> extents;  // as they were reserved; trim() says which of them are needed
   std::vector<uint64_t> checksums;
   // If its parent is not there (NotFound), the blocks stay reserved, for another use of what is in
   // them, instead of being given back.
   bool keeps_blocks = false;
-  bool held = false;  // not evicted before settle(), for a minute at most
+  bool held = false;    // not evicted before settle(), for a minute at most
+  uint64_t stored = 0;  // bytes in its blocks; 0: all of `length`
 };
 
 }  // namespace penstock

@@ -19,8 +19,9 @@ std::vector<PoolRow> pools() {
 }
 
 Bytes seed(uint64_t length, const std::vector<Extent>& extents) {
-  Bytes bytes(sizeof length);
+  Bytes bytes(2 * sizeof length);
   std::memcpy(bytes.data(), &length, sizeof length);
+  std::memcpy(bytes.data() + sizeof length, &length, sizeof length);
   bytes.push_back(static_cast<uint8_t>(extents.size() * 12));
   for (const std::byte byte : encode_extents(extents)) bytes.push_back(static_cast<uint8_t>(byte));
   bytes.resize(bytes.size() + div_up(length, kBlock) * sizeof(uint64_t), 0x5a);
@@ -42,6 +43,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input input{data, size};
   CopyRecord record;
   record.length = input.take<uint64_t>();
+  record.stored = input.take<uint64_t>();
   const auto extents = std::as_bytes(input.take_bytes(input.take<uint8_t>()));
   const auto checksums = std::as_bytes(input.take_bytes(SIZE_MAX));
   if (!decode_blocks(extents, checksums, kBlock, pools(), record)) return 0;
@@ -52,8 +54,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     blocks += extent.count;
   }
   require(record.checksums.size() == blocks, "one checksum a block");
-  require(record.length > (blocks - 1) * kBlock && record.length <= blocks * kBlock,
+  require(record.stored > (blocks - 1) * kBlock && record.stored <= blocks * kBlock,
           "no block too many");
+  require(record.stored <= record.length, "nothing is stored at greater length");
   const auto encoded = encode_extents(record.extents);
   require(std::ranges::equal(encoded, extents), "what was read is what was written");
   return 0;
