@@ -14,16 +14,16 @@
 namespace penstock {
 
 struct GdsConfig {
-  std::vector<std::string> cache_dir;     // one directory a drive; the first holds the index
-  std::string enable_gds = "true";        // cuFile where proven: true | false | force
-  bool enable_rdma = true;                // NIXL (not in this build yet)
-  std::string remote_nixl_server;         // host:port
-  uint32_t max_concurrent_ops = 4;        // jobs of a kind that use the drives at a time
-  uint64_t block_size = 1'048'576;        // bytes; unit of allocation and of I/O, multiple of 4096
-  uint32_t prefetch_factor = 2;           // layers asked for ahead of the one being waited for
-  double max_cache_size_gb = 256;         // all directories together, index included
-  std::string eviction_policy = "lru";    // lru
-  bool enable_compression = false;        // true is refused: not built yet
+  std::vector<std::string> cache_dir;   // one directory a drive; the first holds the index
+  std::string enable_gds = "true";      // cuFile where proven: true | false | force
+  bool enable_rdma = true;              // NIXL (not in this build yet)
+  std::string remote_nixl_server;       // host:port
+  uint32_t max_concurrent_ops = 4;      // jobs of a kind that use the drives at a time
+  uint64_t block_size = 1'048'576;      // bytes; unit of allocation and of I/O, multiple of 4096
+  uint32_t prefetch_factor = 2;         // layers asked for ahead of the one being waited for
+  double max_cache_size_gb = 256;       // all directories together, index included
+  std::string eviction_policy = "lru";  // lru
+  bool enable_compression = false;
   std::string compression_algo = "zstd";  // zstd | lz4
 
   // Our own keys.

@@ -12,11 +12,12 @@
 namespace penstock {
 
 struct Region {
-  uint64_t base = 0;        // address of row 0
-  uint64_t rows = 0;        // number of rows
-  uint64_t row_stride = 0;  // bytes from one row to the next
-  uint64_t page_bytes = 0;  // contiguous bytes of one row
-  uint32_t layer = 0;       // index of the layer within the group; several regions may share one
+  uint64_t base = 0;           // address of row 0
+  uint64_t rows = 0;           // number of rows
+  uint64_t row_stride = 0;     // bytes from one row to the next
+  uint64_t page_bytes = 0;     // contiguous bytes of one row
+  uint32_t layer = 0;          // index of the layer within the group; several regions may share one
+  uint32_t element_bytes = 1;  // of the numbers in it: 2 for bf16; a hint for compression
 };
 
 // Regions of one group, in the order in which their pages follow each other in a copy (layer after

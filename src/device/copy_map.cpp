@@ -65,7 +65,12 @@ CopyMap::CopyMap(const GroupLayout& layout)
   rows_ = layout.regions.front().rows;
   for (const Region& region : layout.regions) {
     starts_.push_back(offset);
-    offset += region.page_bytes * layout.rows_per_chunk;
+    const uint64_t end = offset + region.page_bytes * layout.rows_per_chunk;
+    const uint32_t element = is_element(region.element_bytes) ? region.element_bytes : 1;
+    for (uint64_t at = offset; at < end; at += slices_.back().bytes)
+      slices_.push_back(
+          {at, static_cast<uint32_t>(std::min<uint64_t>(end - at, kMaxSlice)), element});
+    offset = end;
     rows_ = std::min(rows_, region.rows);
   }
 }

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "codec/packed_copy.hpp"
 #include "penstock/engine.hpp"
 
 namespace penstock {
@@ -40,6 +41,9 @@ class CopyMap {
   };
   Layers layers_of(uint64_t begin, uint64_t end) const noexcept;
 
+  // How a copy is cut to be packed: each region's part, in pieces of at most kMaxSlice.
+  std::span<const RawSlice> slices() const noexcept { return slices_; }
+
   static constexpr uint64_t kMaxCopyBytes = uint64_t{1} << 34;
   static constexpr uint32_t kMaxLayers = 1 << 16;
 
@@ -49,6 +53,7 @@ class CopyMap {
 
   GroupLayout layout_;
   std::vector<uint64_t> starts_;  // offset of each region's first page in a copy
+  std::vector<RawSlice> slices_;
   uint64_t copy_bytes_ = 0;
   uint64_t rows_ = 0;  // rows that every region has
   uint32_t layer_count_ = 0;

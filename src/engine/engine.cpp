@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "base/log.hpp"
 #include "base/sizes.hpp"
@@ -24,6 +25,24 @@ constexpr size_t kSpareSlots = 8;  // being copied and hashed while io_depth oth
 
 std::chrono::milliseconds to_ms(double seconds) {
   return std::chrono::milliseconds{static_cast<int64_t>(seconds * 1000)};
+}
+
+// Copies that are packed can always be loaded, whatever the configuration says of saves; memory
+// that is not used is not taken.
+PackerOptions packer_options(const Config& config, const std::vector<CopyMap>& maps,
+                             uint64_t block_size) {
+  const GdsConfig& gds = config.gds_config;
+  PackerOptions options;
+  options.packs = gds.enable_compression;
+  options.method = gds.compression_algo == "lz4" ? Method::Lz4 : Method::Zstd;
+  options.block_size = block_size;
+  for (const CopyMap& map : maps) {
+    const uint64_t blocks = div_up(map.copy_bytes(), block_size);
+    options.copy_bytes = std::max(options.copy_bytes, map.copy_bytes());
+    options.head_bytes = std::max(options.head_bytes, PackedCopy::head_bytes(blocks, map.slices()));
+  }
+  options.threads = std::clamp<size_t>(std::thread::hardware_concurrency() / 4, 2, 8);
+  return options;
 }
 
 }  // namespace
@@ -77,13 +96,18 @@ Result<void> Engine::Impl::start_mover(const Config& config, std::vector<GroupLa
   facts["gds_path"] = direct.name;
   facts["gds_reason"] = direct.reason;
   note_path(gds, std::min(depth, slots));
+  auto packer = Packer::create(packer_options(config, *maps, tiers->slowest().block_size()));
+  if (!packer) return packer.take_error();
+  if ((*packer)->packs()) (*device)->pin((*packer)->memory());
+  facts["compression"] = (*packer)->packs() ? gds.compression_algo : "off";
   MoverOptions options;
   options.io_depth = gds.io_depth;
   options.max_concurrent_ops = gds.max_concurrent_ops;
   options.load_deadline = to_ms(gds.load_deadline_s);
   options.save_deadline = to_ms(gds.save_deadline_s);
   mover = std::make_unique<Mover>(stores, std::move(maps), std::move(*staging), std::move(*engine),
-                                  std::move(direct.path), std::move(*device), options);
+                                  std::move(direct.path), std::move(*device), std::move(*packer),
+                                  options);
   return {};
 }
 

@@ -11,6 +11,7 @@ namespace penstock {
 namespace {
 
 constexpr std::chrono::seconds kNamespaceWait{5};
+constexpr uint64_t kPackedParts = 32;
 
 uint64_t gb_to_bytes(double gb) {
   return static_cast<uint64_t>(gb * double{kGb});
@@ -26,7 +27,10 @@ bool wants(const Config& config, const char* tier) {
 
 uint64_t block_size_for(const Config& config, const std::vector<CopyMap>& maps) {
   uint64_t size = config.gds_config.block_size;
-  for (const CopyMap& map : maps) size = std::min(size, round_up(map.copy_bytes(), kSector));
+  // Packing saves whole blocks, so a copy should have many.
+  const uint64_t parts = config.gds_config.enable_compression ? kPackedParts : 1;
+  for (const CopyMap& map : maps)
+    size = std::min(size, round_up(div_up(map.copy_bytes(), parts), kSector));
   return size;
 }
 

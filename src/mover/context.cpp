@@ -81,7 +81,7 @@ void MoverContext::aim_move(Transfer& transfer, Job& job, size_t index,
     move.identities.push_back(block_identity(job.space.digest, chunk.name, i, chunk.bytes));
 }
 
-bool MoverContext::fits(Tier tier, const CopyWork& copy, const std::vector<Extent>& extents) const {
+bool MoverContext::fits(Tier tier, uint64_t bytes, const std::vector<Extent>& extents) const {
   uint64_t listed = 0;
   for (const Extent& extent : extents) {
     if (store(tier).pool_fd(extent.pool) < 0) return false;
@@ -90,7 +90,7 @@ bool MoverContext::fits(Tier tier, const CopyWork& copy, const std::vector<Exten
     const uint64_t end = (uint64_t{extent.first} + extent.count) * block_size;
     if (end > store(tier).pool_memory(extent.pool).size()) return false;
   }
-  return listed == div_up(copy.bytes, block_size);
+  return listed == div_up(bytes, block_size);
 }
 
 std::vector<BlockAddress> flatten(const std::vector<Extent>& extents) {

@@ -12,6 +12,7 @@
 #include "mover/metrics.hpp"
 #include "mover/move_queue.hpp"
 #include "mover/outbox.hpp"
+#include "mover/packer.hpp"
 #include "mover/row_fence.hpp"
 #include "mover/transfer_pool.hpp"
 
@@ -28,6 +29,7 @@ struct MoverContext {
   MoverMetrics& metrics;
   uint32_t max_concurrent_ops;
   uint64_t block_size;
+  Packer& packer;
 
   bool has(Tier tier) const noexcept { return stores.has(tier); }
   // Requires: has(tier).
@@ -46,15 +48,18 @@ struct MoverContext {
   Transfer& start(Route route, IoOp op, const CopyWork& copy, uint32_t first, const Run& run) const;
   // Makes the run a move between its memory and the chunk's pages.
   void aim_move(Transfer& transfer, Job& job, size_t chunk, PageMove::Direction direction) const;
-  // Whether extents that a store names are this copy's size, and can be reached.
-  bool fits(Tier tier, const CopyWork& copy, const std::vector<Extent>& extents) const;
+  // Whether extents that a store names hold `bytes`, and can be reached.
+  bool fits(Tier tier, uint64_t bytes, const std::vector<Extent>& extents) const;
+  // Whether a copy that goes to a drive is packed on the way.
+  bool packs(const CopyWork& copy) const noexcept {
+    return packer.packs() && packer.holds(copy.bytes);
+  }
   // The bytes of block `ordinal` of a copy.
   uint64_t block_begin(uint32_t ordinal) const { return ordinal * block_size; }
   uint64_t block_end(const CopyWork& copy, uint32_t ordinal) const {
     return std::min(block_begin(ordinal + 1), copy.bytes);
   }
-
- private:
+  // Of the memory tier.
   std::byte* memory_of(const BlockAddress& address) const noexcept;
 };
 

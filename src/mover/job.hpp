@@ -58,6 +58,8 @@ struct PendingCopy {
   std::function<bool()> waits;  // true: not yet, its parent comes another way; may be empty
 };
 
+struct Parcel;
+
 // A copy on its way, and where it lies.
 struct CopyWork {
   CopyName name;
@@ -70,6 +72,8 @@ struct CopyWork {
   uint32_t next_block = 0;           // to be issued
   uint32_t moved_blocks = 0;
   int64_t record_id = 0;  // of the copy that is read
+  uint64_t stored = 0;    // bytes in its blocks, once that is known; fewer than `bytes`: packed
+  std::shared_ptr<Parcel> parcel;  // where it is packed or unpacked
   // Blocks that are being filled: `blocks` of a save, `memory` of a load that is also promoted.
   std::shared_ptr<ExtentLease> lease;
   std::shared_ptr<PendingCopy> pending;  // to be published once they are
@@ -86,9 +90,11 @@ struct ChunkWork : CopyWork {
   std::span<const int32_t> rows;  // in the job's request
   ChunkPhase phase = ChunkPhase::Waiting;
   Status status = Status::Ok;
-  bool wished = false;   // save; asked a store for blocks
-  bool fenced = false;   // save; guarded by RowFence
-  bool watched = false;  // save; guarded by RowFence
+  uint32_t next_move = 0;    // load of a packed copy; raw block that is moved to the pages next
+  bool moves_begun = false;  // the same; `checksums` are those of the raw blocks
+  bool wished = false;       // save; asked a store for blocks
+  bool fenced = false;       // save; guarded by RowFence
+  bool watched = false;      // save; guarded by RowFence
 };
 
 struct Job {
@@ -110,14 +116,16 @@ struct Job {
 
 // The way of a run. Each has its own limit, so that none can take another's place.
 enum class Route : uint8_t {
-  Staged,   // drive, slot, pages; either direction
-  Direct,   // the same, with a slot in memory of the GPU
-  Memory,   // host memory that is a tier, pages; either direction
-  Promote,  // drive, host memory, pages
-  Behind,   // host memory, drive
-  Sync,     // no run: an fdatasync
+  Staged,    // drive, slot, pages; either direction
+  Direct,    // the same, with a slot in memory of the GPU
+  Memory,    // host memory that is a tier, pages; either direction
+  Promote,   // drive, host memory, pages
+  Behind,    // host memory, drive
+  Sync,      // no run: an fdatasync
+  Packed,    // drive, parcel; either direction
+  Unpacked,  // parcel, pages; either direction
 };
-inline constexpr size_t kRoutes = 6;
+inline constexpr size_t kRoutes = 8;
 constexpr bool has_slot(Route route) noexcept {
   return route == Route::Staged || route == Route::Direct;
 }
@@ -139,6 +147,7 @@ struct Transfer {
   uint32_t pool = 0;
   Clock::time_point requested, handed;  // to the I/O engine; to the device
   std::shared_ptr<ExtentLease> lease;
+  std::shared_ptr<Parcel> parcel;  // Packed, Unpacked and some of Behind
 };
 
 }  // namespace penstock

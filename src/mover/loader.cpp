@@ -4,6 +4,7 @@
 
 #include "base/sizes.hpp"
 #include "metrics/trace.hpp"
+#include "mover/packed_runs.hpp"
 
 namespace penstock {
 
@@ -34,7 +35,7 @@ void Loader::count_layers(Job& job) const {
 }
 
 bool Loader::issue() {
-  bool any = false;
+  bool any = issue_moves();
   uint32_t at_work = 0;
   for (auto& [id, entry] : jobs_) {
     Job& job = *entry.job;
@@ -56,7 +57,9 @@ bool Loader::issue(Job& job) {
     const bool more = chunk.phase == ChunkPhase::Moving && chunk.next_block < chunk.blocks.size();
     if (more && !started) return any;  // no slot: this block stays the next one
     idle = started ? 0 : idle + 1;
-    if (!more || job.request.layerwise) job.cursor = (index + 1) % job.chunks.size();
+    // A chunk that has a parcel is read to its end, so that it gives it back.
+    if (!more || (job.request.layerwise && !chunk.parcel))
+      job.cursor = (index + 1) % job.chunks.size();
   }
   return any;
 }
@@ -64,6 +67,7 @@ bool Loader::issue(Job& job) {
 bool Loader::issue_run(Job& job, size_t index) {
   ChunkWork& chunk = job.chunks[index];
   if (chunk.phase != ChunkPhase::Moving || chunk.next_block == chunk.blocks.size()) return false;
+  if (chunk.stored < chunk.bytes) return issue_stored(job, index);
   const uint32_t first = chunk.next_block;
   const Route route = chunk.tier == Tier::Local ? Route::Memory
                       : chunk.lease             ? Route::Promote
@@ -90,6 +94,10 @@ bool Loader::read(Transfer& transfer, const IoCompletion& completion) {
     fail(job, transfer.chunk, Status::Io);
     return false;
   }
+  if (transfer.route == Route::Packed) {
+    stored_read(job, transfer);
+    return false;
+  }
   context_.aim_move(transfer, job, transfer.chunk, PageMove::Direction::Scatter);
   context_.moves.add_scatter(transfer);
   return true;
@@ -109,7 +117,7 @@ void Loader::scattered(const Transfer& transfer) {
   for (uint32_t i = 0; i < transfer.block_count; ++i)
     block_ok(job, chunk, transfer.first_block + i);
   chunk.moved_blocks += transfer.block_count;
-  if (chunk.moved_blocks == chunk.blocks.size()) finish(job, transfer.chunk, Status::Ok);
+  if (chunk.moved_blocks == chunk.checksums.size()) finish(job, transfer.chunk, Status::Ok);
 }
 
 // The drive or cuFile is at fault; host memory tells which.
@@ -168,6 +176,8 @@ void Loader::finish(Job& job, size_t index, Status status) {
   chunk.status = status;
   chunk.blocks = {};
   chunk.memory = {};
+  if (chunk.parcel && status == Status::Ok) context_.metrics.unpacked_chunks.add();
+  drop_parcel(chunk);
   --job.chunks_left;
   if (chunk.pending) {
     const bool good = status == Status::Ok;

@@ -70,6 +70,10 @@ class Loader {
   void damaged(JobId id, size_t chunk, Status status);
   bool issue(Job& job);
   bool issue_run(Job& job, size_t index);
+  bool issue_stored(Job& job, size_t index);
+  void stored_read(Job& job, const Transfer& transfer);
+  void unpacked(JobId id, size_t index);
+  bool issue_moves();
   void block_ok(Job& job, const ChunkWork& chunk, uint32_t ordinal);
   void finish(Job& job, size_t index, Status status);
   void fail(Job& job, size_t index, Status status);
@@ -78,7 +82,8 @@ class Loader {
   MoverContext& context_;
   Publisher promoted_;
   std::map<JobId, Entry> jobs_;
-  Clock::time_point counted_until_{};  // while there are jobs
+  Clock::time_point counted_until_{};                // while there are jobs
+  std::vector<std::pair<JobId, size_t>> unpacking_;  // chunks whose slices go to the pages
 };
 
 }  // namespace penstock

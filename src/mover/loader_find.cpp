@@ -32,12 +32,16 @@ void Loader::ask(Entry& entry, Tier tier, std::vector<size_t> chunks) {
 // A record comes from disk: it must fit the copy that was asked for in every respect.
 bool Loader::accept(ChunkWork& chunk, Tier tier, CopyRecord& record) const {
   if (record.status != Status::Ok || record.length != chunk.bytes) return false;
-  if (record.checksums.size() != div_up(chunk.bytes, context_.block_size)) return false;
-  if (!context_.fits(tier, chunk, record.extents)) return false;
+  if (record.stored > record.length) return false;
+  if (record.checksums.size() != div_up(record.stored, context_.block_size)) return false;
+  if (!context_.fits(tier, record.stored, record.extents)) return false;
+  const bool packed = record.stored < record.length;
+  if (packed && (tier == Tier::Local || !context_.packer.holds(chunk.bytes))) return false;
   chunk.tier = tier;
   chunk.blocks = flatten(record.extents);
   chunk.checksums = std::move(record.checksums);
   chunk.record_id = record.id;
+  chunk.stored = record.stored;
   return true;
 }
 
@@ -152,7 +156,7 @@ void Loader::promote(Job& job, const Rest& rest) {
     const uint32_t group = chunk.name.group;
     if (status == Status::Present) continue;  // another process has brought it there meanwhile
     if (status != Status::Ok || chunk.phase != ChunkPhase::Moving || ended.contains(group) ||
-        !context_.fits(Tier::Local, chunk, lease->extents())) {
+        !context_.fits(Tier::Local, chunk.bytes, lease->extents())) {
       ended.insert(group);
       continue;
     }

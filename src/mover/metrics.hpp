@@ -34,6 +34,9 @@ struct MoverMetrics {
   Counter write_behind_taken_bytes, write_behind_ended_bytes;  // their difference is pending
   // What cuFile has moved, sectors and all; and how often it has failed, and was given up.
   Counter cufile_read_bytes, cufile_written_bytes, cufile_failures, cufile_given_up;
+  // Copies that were packed on their way to a drive, their bytes before and after; those that were
+  // not worth it; and those that were unpacked and loaded.
+  Counter packed_chunks, packed_raw_bytes, packed_bytes, unpackable_chunks, unpacked_chunks;
   Counter mover_cpu_micros;
   Histogram load_seconds, save_seconds;   // of jobs
   PathMetrics io_read, io_write;          // requests to drives
@@ -73,6 +76,11 @@ struct MoverMetrics {
     visit("cufile_written_bytes", cufile_written_bytes.value());
     visit("cufile_failures", cufile_failures.value());
     visit("cufile_given_up", cufile_given_up.value());
+    visit("packed_chunks", packed_chunks.value());
+    visit("packed_raw_bytes", packed_raw_bytes.value());
+    visit("packed_bytes", packed_bytes.value());
+    visit("unpackable_chunks", unpackable_chunks.value());
+    visit("unpacked_chunks", unpacked_chunks.value());
     visit("mover_cpu_micros", mover_cpu_micros.value());
     visit("io_in_flight", io_in_flight.value());
     visit("load_jobs_open", load_jobs_open.value());

@@ -25,11 +25,12 @@ uint64_t thread_cpu_micros() {
 constexpr size_t kMemoryBatches = 4;
 
 TransferLimits limits_of(const TierStores& stores, const MoverOptions& options,
-                         const Device& device) {
+                         const Device& device, const Packer& packer) {
   TransferLimits limits;
   limits.pools = stores.has(Tier::Gds) ? stores.get(Tier::Gds)->pool_count() : 0;
   limits.depth = options.io_depth;
   limits.memory = stores.has(Tier::Local) ? kMemoryBatches * device.batch() : 0;
+  limits.unpacked = packer.parcels() > 0 ? kMemoryBatches * device.batch() : 0;
   limits.batch = std::max(kIoBatch, device.batch());
   return limits;
 }
@@ -42,12 +43,14 @@ Error invalid(std::string message) {
 
 Mover::Mover(TierStores stores, CopyMaps maps, Staging staging, std::unique_ptr<IoEngine> io,
              std::unique_ptr<DirectPath> direct, std::unique_ptr<Device> device,
-             const MoverOptions& options)
+             std::unique_ptr<Packer> packer, const MoverOptions& options)
     : stores_{std::move(stores)},
       maps_{std::move(maps)},
       options_{options},
       staging_{std::move(staging)},
-      transfers_{*io, staging_, direct.get(), limits_of(stores_, options, *device), metrics_},
+      packer_{std::move(packer)},
+      transfers_{*io, staging_, direct.get(), limits_of(stores_, options, *device, *packer_),
+                 metrics_},
       io_{std::move(io)},
       direct_{std::move(direct)},
       device_{std::move(device)},
@@ -62,12 +65,14 @@ Mover::Mover(TierStores stores, CopyMaps maps, Staging staging, std::unique_ptr<
                fence_,
                metrics_,
                options.max_concurrent_ops,
-               stores_.get(stores_.slowest())->block_size()},
+               stores_.get(stores_.slowest())->block_size(),
+               *packer_},
       loader_{context_},
       behind_{context_},
       saver_{context_, behind_} {
   moves_.on_done([this](Transfer& transfer) { saver_.gathered(transfer); },
                  [this](Transfer& transfer) { loader_.scattered(transfer); });
+  packer_->on_free([inbox = inbox_] { inbox->post([] {}); });
   if (Store* memory = stores_.get(Tier::Local); memory != nullptr) {
     pins_ = memory->listen({[&to = *device_](std::span<std::byte> bytes) {
                               to.pin(bytes);
@@ -159,7 +164,7 @@ bool Mover::step() {
   progress |= moves_.poll();
   const bool loads_wait = !loader_.empty();
   const size_t slots = transfers_.limit(transfers_.drive_route());
-  const size_t moves = transfers_.limit(Route::Memory);
+  const size_t moves = kMemoryBatches * moves_.device().batch();
   progress |=
       saver_.issue(loads_wait ? slots - slots / 4 : slots / 8, loads_wait ? moves - moves / 4 : 0);
   progress |= behind_.issue(loads_wait);

@@ -31,7 +31,7 @@ class Mover {
   // maps. `direct` may be null; it wakes `io` for each of its results.
   Mover(TierStores stores, CopyMaps maps, Staging staging, std::unique_ptr<IoEngine> io,
         std::unique_ptr<DirectPath> direct, std::unique_ptr<Device> device,
-        const MoverOptions& options);
+        std::unique_ptr<Packer> packer, const MoverOptions& options);
   ~Mover();
 
   Result<JobId> submit(JobRequest request, const TierNamespace& space);
@@ -58,6 +58,7 @@ class Mover {
   MoverOptions options_;
   MoverMetrics metrics_;
   Staging staging_;
+  std::unique_ptr<Packer> packer_;
   TransferPool transfers_;
   // Destroyed before the requests and the memory that they may still use, and the one that is woken
   // last.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "mover/packed_runs.hpp"
+
 namespace penstock {
 namespace {
 constexpr size_t kMaxRemembered = 4096;  // names of dropped copies
@@ -14,6 +16,7 @@ Job* Saver::find(JobId id) {
 
 bool Saver::issue(size_t keep_slots, size_t keep_moves) {
   bool any = launch();  // what the device did not take the last time
+  any |= write_packed(keep_slots);
   uint32_t at_work = 0;
   for (auto& [id, job] : jobs_) {
     if (!job->answered || job->chunks_left == 0) continue;
@@ -29,7 +32,8 @@ bool Saver::issue(Job& job, const Keep& keep) {
   while (job.cursor < job.chunks.size()) {
     const ChunkWork& chunk = job.chunks[job.cursor];
     if (chunk.phase == ChunkPhase::Waiting) break;
-    if (chunk.phase != ChunkPhase::Moving || chunk.next_block == chunk.blocks.size()) {
+    const bool gathers = chunk.next_block < chunk.blocks.size() && chunk.stored == 0;
+    if (chunk.phase != ChunkPhase::Moving || !gathers) {
       ++job.cursor;
       continue;
     }
@@ -44,6 +48,7 @@ bool Saver::issue_run(Job& job, size_t index, const Keep& keep) {
   const uint32_t first = chunk.next_block;
   if (context_.moves.gathers_are_due() && !launch()) return false;  // the device is full
   if (chunk.phase != ChunkPhase::Moving) return true;               // it was fenced meanwhile
+  if (chunk.tier == Tier::Gds && context_.packs(chunk)) return issue_gather(job, index, keep);
   const bool staged = chunk.tier == Tier::Gds;
   const Route route = staged ? context_.transfers.drive_route() : Route::Memory;
   const uint32_t pool = chunk.blocks[first].pool;
@@ -102,6 +107,10 @@ void Saver::gathered(Transfer& transfer) {
     moved(chunk, transfer.block_count);
     return context_.transfers.finish(transfer);
   }
+  if (transfer.route == Route::Unpacked) {
+    gathered_to_parcel(job, transfer);
+    return context_.transfers.finish(transfer);
+  }
   context_.transfers.queue(transfer);
   context_.transfers.flush();  // now: the drive should write while the next run is gathered
 }
@@ -120,6 +129,7 @@ void Saver::moved(ChunkWork& chunk, uint32_t blocks) {
   if (chunk.moved_blocks != chunk.blocks.size()) return;
   chunk.phase = ChunkPhase::Settling;
   chunk.pending->copy.checksums = chunk.checksums;
+  chunk.pending->copy.stored = chunk.stored;
   chunk.pending->lease = chunk.lease;
   chunk.pending->state = PendingCopy::State::Ready;
 }
@@ -158,6 +168,7 @@ void Saver::finish(Job& job, size_t index, Status status) {
   chunk.pending.reset();
   chunk.lease.reset();
   chunk.blocks = {};
+  drop_parcel(chunk);
   --job.chunks_left;
   const FullName name{job.request.namespace_id, chunk.name};
   if (chunk.wished) in_work_.erase(name);  // else it is another job's

@@ -56,6 +56,10 @@ class Saver {
   };
   bool issue(Job& job, const Keep& keep);
   bool issue_run(Job& job, size_t index, const Keep& keep);
+  bool issue_gather(Job& job, size_t index, const Keep& keep);
+  void gathered_to_parcel(Job& job, const Transfer& transfer);
+  void packed(JobId id, size_t index);
+  bool write_packed(size_t keep_slots);
   bool launch();
   void moved(ChunkWork& chunk, uint32_t blocks);
   void finish(Job& job, size_t index, Status status);
@@ -66,6 +70,7 @@ class Saver {
   WriteBehind& behind_;
   std::array<Publisher, kTiers> publishers_;
   std::map<JobId, std::shared_ptr<Job>> jobs_;
+  std::vector<std::pair<JobId, size_t>> to_write_;  // chunks that are packed
   std::map<FullName, Tier> in_work_;  // copies that a job here is about to write, and where to
   std::set<FullName> dropped_;        // not published lately: what follows them would be in vain
 };

@@ -113,7 +113,7 @@ void Saver::reserved(JobId id, Tier tier, const std::vector<size_t>& chunks,
       finish(*job, chunks[i], Status::Present);
     } else if (status != Status::Ok || (tier == Tier::Local && parent_falls)) {
       fall(*job, chunks[i], status, fallen);
-    } else if (!context_.fits(tier, chunk, lease->extents())) {
+    } else if (!context_.fits(tier, chunk.bytes, lease->extents())) {
       drop(*job, chunks[i], Status::Io);
     } else {
       chunk.blocks = flatten(lease->extents());

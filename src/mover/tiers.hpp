@@ -1,8 +1,8 @@
 // TierStores: the stores of an engine, one a tier, and what a namespace is called in each.
 //
 // The stores are shared with other engines of the process and outlive the mover. All have the same
-// block size, so that a copy is the same blocks with the same checksums wherever it lies. Values;
-// any thread.
+// block size, so that a raw copy is the same blocks with the same checksums wherever it lies.
+// Values; any thread.
 #pragma once
 
 #include <array>

@@ -17,7 +17,8 @@ TransferPool::TransferPool(IoEngine& io, Staging& staging, DirectPath* direct,
   if (direct != nullptr) sides_[1] = {direct->io.get(), &direct->staging};
   const size_t slots = staging.slots();
   const size_t direct_slots = direct == nullptr ? 0 : direct->staging.slots();
-  limits_ = {slots, direct_slots, limits.memory, slots, slots, limits.pools};
+  limits_ = {slots, direct_slots, limits.memory, slots,
+             slots, limits.pools, slots,         limits.unpacked};
   transfers_ = std::vector<Transfer>(std::accumulate(limits_.begin(), limits_.end(), size_t{0}));
   for (Transfer& transfer : transfers_) free_.push_back(&transfer);
   for (Side& side : sides_) {
@@ -145,6 +146,7 @@ void TransferPool::finish(Transfer& transfer) noexcept {
   transfer.job = nullptr;
   transfer.behind.reset();
   transfer.lease.reset();
+  transfer.parcel.reset();
   free_.push_back(&transfer);
 }
 

@@ -19,10 +19,11 @@
 namespace penstock {
 
 struct TransferLimits {
-  size_t pools = 0;   // on drives
-  size_t depth = 32;  // requests on one pool
-  size_t memory = 0;  // runs between host memory and the pages (Route::Memory)
-  size_t batch = 4;   // completions that are handled before new requests are started
+  size_t pools = 0;     // on drives
+  size_t depth = 32;    // requests on one pool
+  size_t memory = 0;    // runs between host memory and the pages (Route::Memory)
+  size_t unpacked = 0;  // runs between parcels and the pages
+  size_t batch = 4;     // completions that are handled before new requests are started
 };
 
 // Slots in memory of the GPU, and the engine that drives reach them through.
@@ -76,7 +77,9 @@ class TransferPool {
   };
   static size_t side_of(Route route) noexcept { return route == Route::Direct ? 1 : 0; }
   Side& side(Route route) noexcept { return sides_[side_of(route)]; }
-  bool counts_on_pool(Route route) const noexcept { return route != Route::Memory; }
+  bool counts_on_pool(Route route) const noexcept {
+    return route != Route::Memory && route != Route::Unpacked;
+  }
   void note_done(const Transfer& transfer, Status status) noexcept;
   void returned_by_cufile(const IoCompletion& completion) noexcept;
 

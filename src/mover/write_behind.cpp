@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/sizes.hpp"
+#include "mover/packed_runs.hpp"
 
 namespace penstock {
 namespace {
@@ -52,6 +53,7 @@ bool WriteBehind::has(const TierNamespace& space, const CopyName& name) const {
 bool WriteBehind::issue(bool loads_wait) {
   const size_t depth = context_.transfers.limit(Route::Behind);
   bool any = start_batch();
+  any |= start_packing();
   any |= issue_writes(loads_wait ? 1 : std::max<size_t>(depth / 4, 1));
   any |= check();
   forget_ended();
@@ -106,7 +108,7 @@ void WriteBehind::located(const Batch& batch, std::vector<CopyRecord> records) {
     }
     const bool good = i < records.size() && records[i].status == Status::Ok &&
                       records[i].length == copy.bytes &&
-                      context_.fits(Tier::Local, copy, records[i].extents);
+                      context_.fits(Tier::Local, copy.bytes, records[i].extents);
     if (!good) {  // evicted meanwhile
       drop(batch[i], Status::NotFound);
       continue;
@@ -150,7 +152,8 @@ void WriteBehind::reserved(const Batch& batch, std::vector<Reservation>& reserva
     if (answer.status == Status::Present) {
       context_.metrics.write_behind_present.add();
       end(copy, Status::Present);
-    } else if (answer.status != Status::Ok || !context_.fits(Tier::Gds, *copy, lease->extents())) {
+    } else if (answer.status != Status::Ok ||
+               !context_.fits(Tier::Gds, copy->bytes, lease->extents())) {
       drop(copy, answer.status == Status::Ok ? Status::Io : answer.status);
     } else {
       copy->tier = Tier::Gds;
@@ -158,9 +161,31 @@ void WriteBehind::reserved(const Batch& batch, std::vector<Reservation>& reserva
       copy->lease = std::move(lease);
       copy->pending = publisher_.announce(copy->space.in(Tier::Gds), *copy,
                                           [this, copy](Status status) { published(copy, status); });
-      copy->phase = BehindCopy::Phase::Writing;
+      copy->phase = context_.packs(*copy) ? BehindCopy::Phase::Packing : BehindCopy::Phase::Writing;
     }
   }
+}
+
+bool WriteBehind::start_packing() {
+  bool any = false;
+  for (const Copy& copy : active_) {
+    if (copy->phase != BehindCopy::Phase::Packing || copy->parcel) continue;
+    if (!take_parcel(context_, *copy, copy->space.digest, false)) break;
+    copy->parcel->checksums = copy->checksums;
+    copy->parcel->lease = copy->orphan;  // others' memory may go while it is copied
+    context_.packer.pack(copy->parcel, [this, copy, inbox = context_.inbox] {
+      inbox->post([this, copy] { packed(copy); });
+    });
+    any = true;
+  }
+  return any;
+}
+
+void WriteBehind::packed(const Copy& copy) {
+  if (copy->phase != BehindCopy::Phase::Packing) return;
+  if (copy->parcel->failed) return drop(copy, Status::NotFound);
+  take_packed(context_, *copy);
+  copy->phase = BehindCopy::Phase::Writing;
 }
 
 bool WriteBehind::issue_writes(size_t most) {
@@ -171,12 +196,18 @@ bool WriteBehind::issue_writes(size_t most) {
       const bool free = context_.transfers.in_flight(Route::Behind) < most &&
                         context_.transfers.can_start(Route::Behind, copy->blocks[first].pool, 0);
       if (!free) return any;
+      any = true;
+      if (copy->parcel) {
+        Transfer* const transfer = start_stored(context_, Route::Behind, IoOp::Write, *copy, 0);
+        transfer->behind = copy;
+        context_.transfers.queue(*transfer);
+        continue;
+      }
       const auto run = context_.run_at(*copy, first);
       Transfer& transfer = context_.start(Route::Behind, IoOp::Write, *copy, first, run);
       transfer.behind = copy;
       copy->next_block += run.count;
       context_.transfers.queue(transfer);
-      any = true;
     }
   }
   return any;
@@ -190,12 +221,13 @@ void WriteBehind::written(Transfer& transfer, const IoCompletion& completion) {
   copy->moved_blocks += transfer.block_count;
   if (copy->moved_blocks != copy->blocks.size()) return;
   copy->phase = BehindCopy::Phase::Written;
-  if (copy->orphan) ready(*copy);  // nobody else could write there
+  if (copy->orphan || copy->parcel) ready(*copy);  // nobody else could write there
 }
 
 void WriteBehind::ready(BehindCopy& copy) {
   copy.phase = BehindCopy::Phase::Checked;
   copy.pending->copy.checksums = copy.checksums;
+  copy.pending->copy.stored = copy.stored;
   copy.pending->lease = std::move(copy.lease);
   copy.pending->state = PendingCopy::State::Ready;
 }
@@ -244,6 +276,7 @@ void WriteBehind::end(const Copy& copy, Status status) {
   copy->pending.reset();
   copy->lease.reset();
   copy->orphan.reset();
+  drop_parcel(*copy);
   names_.erase({copy->space.in(Tier::Gds), copy->name});
   context_.metrics.write_behind_ended_bytes.add(copy->bytes);
   if (copy->record_id != 0) settled_.push_back(copy->record_id);

@@ -4,7 +4,8 @@
 // Nobody waits for it: it writes a few requests at a time, fewer while there are loads, from the
 // memory in which the copies lie. There they are held, but only for a minute, since a process that
 // holds them may die; so a copy may be evicted while it is written, and is published on the drive
-// only if memory still has the same record afterwards. Copies
+// only if memory still has the same record afterwards. A copy that is packed on the way is
+// copied out of memory and verified first, and then needs memory no more. Copies
 // go in the order of their saving, so parents come first; what cannot go is dropped with what
 // follows it, counted, and stays in memory as long as it stays. What waits is bounded by the memory
 // that it lies in: when that is full of it, saves go to the drives directly.
@@ -25,6 +26,7 @@ namespace penstock {
 struct BehindCopy : CopyWork {
   enum class Phase : uint8_t {
     Waiting,  // for the stores: where it lies, and where it may go
+    Packing,
     Writing,
     Written,   // not yet known to be what was written
     Checking,  // whether memory still has it
@@ -65,6 +67,8 @@ class WriteBehind {
   void located(const Batch& batch, std::vector<CopyRecord> records);
   void reserve(const Batch& batch);
   void reserved(const Batch& batch, std::vector<Reservation>& reservations);
+  bool start_packing();
+  void packed(const Copy& copy);
   bool issue_writes(size_t most);
   bool check();
   void checked(const Batch& batch, std::vector<CopyRecord> records);

@@ -204,8 +204,6 @@ TEST(Config, SizesOutOfRangeAreRefused) {
 TEST(Config, WhatIsNotBuiltIsRefusedWithWhatToUse) {
   EXPECT_EQ(refusal_of("backend: remote"),
             "backend: remote is not built yet; use gds, or a list that has gds or local");
-  EXPECT_EQ(refusal_of("enable_compression: true"),
-            "gds_config.enable_compression: true is not built yet; use false");
 }
 
 TEST(Config, UnknownChoicesNameTheKnownOnes) {
