@@ -103,7 +103,7 @@ class Rig:
         layout = (
             ROWS_PER_CHUNK,
             [
-                (self.pages[i].data_ptr(), self.rows, page_bytes, page_bytes, i)
+                (self.pages[i].data_ptr(), self.rows, page_bytes, page_bytes, i, 2)
                 for i in range(layers)
             ],
         )

@@ -27,8 +27,8 @@ std::vector<GroupLayout> layouts_from_tuples(const std::vector<LayoutTuple>& tup
   for (const auto& [rows_per_chunk, regions] : tuples) {
     GroupLayout layout;
     layout.rows_per_chunk = rows_per_chunk;
-    for (const auto& [base, rows, row_stride, page_bytes, layer] : regions)
-      layout.regions.push_back({base, rows, row_stride, page_bytes, layer});
+    for (const auto& [base, rows, row_stride, page_bytes, layer, element_bytes] : regions)
+      layout.regions.push_back({base, rows, row_stride, page_bytes, layer, element_bytes});
     layouts.push_back(std::move(layout));
   }
   return layouts;

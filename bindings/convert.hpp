@@ -30,8 +30,9 @@ T value_or_throw(Result<T> result) {
 std::vector<Key> keys_from_bytes(const nanobind::bytes& bytes);
 Digest digest_from_bytes(const nanobind::bytes& bytes);
 
-// (rows_per_chunk, [(base, rows, row_stride, page_bytes, layer), ...]) for each group.
-using RegionTuple = std::tuple<uint64_t, uint64_t, uint64_t, uint64_t, uint32_t>;
+// (rows_per_chunk, [(base, rows, row_stride, page_bytes, layer, element_bytes), ...]) for each
+// group.
+using RegionTuple = std::tuple<uint64_t, uint64_t, uint64_t, uint64_t, uint32_t, uint32_t>;
 using LayoutTuple = std::tuple<uint32_t, std::vector<RegionTuple>>;
 std::vector<GroupLayout> layouts_from_tuples(const std::vector<LayoutTuple>& tuples);
 

@@ -1,4 +1,5 @@
-// check_copies: reads every copy of a store and compares every block with its checksum.
+// check_copies: reads every copy of a store, compares every block with its checksum, and unpacks
+// what is packed.
 //
 // Reads only, beside processes that save and evict: a copy that was evicted while it was being read
 // is no damage. Blocks until done or interrupted(). One thread.

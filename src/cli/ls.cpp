@@ -30,6 +30,7 @@ Json copy_json(const StoreView& view, const CopyRow& row) {
           {"group", row.name.group},
           {"shard", row.name.shard},
           {"bytes", row.record.length},
+          {"stored_bytes", row.record.stored},
           {"last_used_ms", row.stamp},
           {"extents", std::move(extents)}};
 }
@@ -47,11 +48,11 @@ int list_copies(const Options& options, StoreView& view) {
   if (std::ranges::find(*namespaces, options.copies_of, &NamespaceInfo::id) == namespaces->end())
     return could_not_run(fmt::format("--copies {}: no such namespace", options.copies_of));
   Json copies = Json::array();
-  fmt::print("{:<64}  group  shard       bytes  extents  last used\n", "key");
+  fmt::print("{:<64}  group  shard       bytes      stored  extents  last used\n", "key");
   const auto read = view.inspector().for_each_copy(options.copies_of, [&](const CopyRow& row) {
-    fmt::print("{}  {:>5}  {:>5}  {:>10}  {:>7}  {}\n", row.name.key.hex(), row.name.group,
-               row.name.shard, format_bytes(row.record.length), row.record.extents.size(),
-               row.is_valid ? format_time(row.stamp) : "DAMAGED ROW");
+    fmt::print("{}  {:>5}  {:>5}  {:>10}  {:>10}  {:>7}  {}\n", row.name.key.hex(), row.name.group,
+               row.name.shard, format_bytes(row.record.length), format_bytes(row.record.stored),
+               row.record.extents.size(), row.is_valid ? format_time(row.stamp) : "DAMAGED ROW");
     if (!options.common.json.empty() && row.is_valid) copies.push_back(copy_json(view, row));
     return true;
   });
@@ -73,9 +74,10 @@ void add_ls(CLI::App& app, int& exit_code) {
   command->footer(
       "A namespace holds what one model in one layout saved; nothing is shared between two. A "
       "copy\n"
-      "is the KV of one chunk of tokens (of one group of layers, of one rank). May run while "
-      "engines\n"
-      "use the store.\n"
+      "is the KV of one chunk of tokens (of one group of layers, of one rank). Where stored is "
+      "less "
+      "than\n"
+      "bytes, it is compressed. May run while engines use the store.\n"
       "\n"
       "Examples:\n"
       "  penstock ls --dir /mnt/nvme/llm_cache\n"

@@ -20,11 +20,12 @@ std::string printable(std::string text) {
 
 std::string namespace_table(const std::vector<NamespaceInfo>& namespaces) {
   if (namespaces.empty()) return "no namespaces: nothing has been saved yet\n";
-  Table table{{"namespace", "copies", "bytes", "last used", "description"}};
-  table.align_left(4);
+  Table table{{"namespace", "copies", "bytes", "stored", "last used", "description"}};
+  table.align_left(5);
   for (const NamespaceInfo& info : namespaces)
     table.add({fmt::format("{}", info.id), fmt::format("{}", info.copies), format_bytes(info.bytes),
-               format_time(info.last_used), printable(info.description)});
+               format_bytes(info.stored), format_time(info.last_used),
+               printable(info.description)});
   return table.text();
 }
 
@@ -37,7 +38,8 @@ Json namespaces_json(const std::vector<NamespaceInfo>& namespaces) {
                    {"created_ms", info.created},
                    {"last_used_ms", info.last_used},
                    {"copies", info.copies},
-                   {"bytes", info.bytes}});
+                   {"bytes", info.bytes},
+                   {"stored_bytes", info.stored}});
   return all;
 }
 

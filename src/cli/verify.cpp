@@ -129,7 +129,8 @@ void add_verify(CLI::App& app, int& exit_code) {
   command->footer(
       "Looks for contradictions in the index, then reads every copy and compares every block with "
       "its\n"
-      "checksum. May run while engines use the store. An engine does the same check on each load, "
+      "checksum, of compressed ones before and after it is unpacked. May run while engines use the "
+      "store. An engine does the same check on each load, "
       "so\n"
       "that damage is a miss and never a wrong byte; this finds it before anybody needs the copy.\n"
       "\n"

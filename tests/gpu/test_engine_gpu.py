@@ -44,7 +44,7 @@ def make_pages(page_bytes: int, layers: int) -> torch.Tensor:
 def layout_of(pages: torch.Tensor):
     layers, rows, page_bytes = pages.shape
     regions = [
-        (pages[layer].data_ptr(), rows, pages.stride(1), page_bytes, layer)
+        (pages[layer].data_ptr(), rows, pages.stride(1), page_bytes, layer, 2)
         for layer in range(layers)
     ]
     return (ROWS_PER_CHUNK, regions)

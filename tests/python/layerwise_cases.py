@@ -22,7 +22,9 @@ class Model:
     def __init__(self, directory: Path, device: str, fault: str = "") -> None:
         self.kv = torch.randint(0, 256, (LAYERS, ROWS, PAGE), dtype=torch.uint8).to(device)
         self.stream = torch.cuda.current_stream().cuda_stream if self.kv.is_cuda else None
-        regions = [(self.kv[layer].data_ptr(), ROWS, PAGE, PAGE, layer) for layer in range(LAYERS)]
+        regions = [
+            (self.kv[layer].data_ptr(), ROWS, PAGE, PAGE, layer, 1) for layer in range(LAYERS)
+        ]
         settings = {"cache_dir": str(directory), "max_cache_size_gb": 1, "min_free_gb": 0}
         if fault:
             os.environ["PENSTOCK_TEST_FAULT"] = fault

@@ -62,9 +62,13 @@ class Region:
     row_stride: int
     page_bytes: int
     layer: int
+    element_bytes: int = 1
 
-    def entry(self) -> tuple[int, int, int, int, int]:
-        return (self.base, self.rows, self.row_stride, self.page_bytes, self.layer)
+    def entry(self) -> tuple[int, int, int, int, int, int]:
+        return (
+            *(self.base, self.rows, self.row_stride, self.page_bytes),
+            *(self.layer, self.element_bytes),
+        )
 
 
 _SUPPORTED = ("FullAttentionSpec", "MLAAttentionSpec", "SlidingWindowSpec")
@@ -187,7 +191,7 @@ def _regions_of_tensor(
     page, apart = _dense_runs([*inner, (strides[block_dim], split)], item)
     row_stride = strides[block_dim] * split
     regions = [
-        Region(tensor.data_ptr() + offset, num_blocks, row_stride, page, layer)
+        Region(tensor.data_ptr() + offset, num_blocks, row_stride, page, layer, item)
         for offset in _offsets(apart)
     ]
     # Neither the number of blocks nor the place of a run says anything about its contents.
