@@ -96,10 +96,16 @@ Result<void> Engine::Impl::start_mover(const Config& config, std::vector<GroupLa
   facts["gds_path"] = direct.name;
   facts["gds_reason"] = direct.reason;
   note_path(gds, std::min(depth, slots));
-  auto packer = Packer::create(packer_options(config, *maps, tiers->slowest().block_size()));
+  PackerOptions packing = packer_options(config, *maps, tiers->slowest().block_size());
+  packing.packs &= stores.has(Tier::Gds);  // memory is read where it lies
+  auto packer = Packer::create(packing);
   if (!packer) return packer.take_error();
   if ((*packer)->packs()) (*device)->pin((*packer)->memory());
   facts["compression"] = (*packer)->packs() ? gds.compression_algo : "off";
+  if (packing.packs && !(*packer)->packs()) {
+    facts["compression"] = "off: copies are too large";
+    log_once(LogLevel::Warning, "copies are too large to be compressed: use a smaller chunk_size");
+  }
   MoverOptions options;
   options.io_depth = gds.io_depth;
   options.max_concurrent_ops = gds.max_concurrent_ops;

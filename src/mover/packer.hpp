@@ -33,7 +33,7 @@ class Packer {
   static Result<std::unique_ptr<Packer>> create(const PackerOptions& options);
   ~Packer();  // ends its threads after the slices that they are at
 
-  bool packs() const noexcept { return options_.packs; }
+  bool packs() const noexcept { return options_.packs && memory_; }
   // Whether copies of that size can be packed and unpacked here at all.
   bool holds(uint64_t copy_bytes) const noexcept;
   size_t parcels() const noexcept;
