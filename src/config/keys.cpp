@@ -106,8 +106,9 @@ std::vector<ConfigKey> make_keys() {
       {.name = "compression_algo",
        .section = Section::Gds,
        .access = &field<&G::compression_algo>,
-       .help = "Algorithm of enable_compression. zstd saves more, lz4 takes less time. Copies of "
-               "either kind can be loaded whatever is set here.",
+       .help =
+           "Algorithm of enable_compression. zstd saves more at about the same CPU time. Copies of "
+           "either kind can be loaded whatever is set here.",
        .choices = {"zstd", "lz4"}},
       {.name = "io_engine",
        .section = Section::Gds,
