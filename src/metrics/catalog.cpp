@@ -138,7 +138,23 @@ void add_saves(std::vector<Metric>& rows) {
         kGauge,
         kEngine,
         "Bytes that are on their way there.",
-        {{"", "write_behind_pending_bytes"}}}});
+        {{"", "write_behind_pending_bytes"}}},
+       {"penstock_compressed_chunks_total",
+        kCounter,
+        kEngine,
+        "Chunks on their way to a drive with enable_compression: packed, or raw because they would "
+        "not have got 1.05 times smaller.",
+        {{R"(result="packed")", "packed_chunks"}, {R"(result="raw")", "unpackable_chunks"}}},
+       {"penstock_compressed_bytes_total",
+        kCounter,
+        kEngine,
+        "Bytes of those that were packed, before and after: their quotient is the ratio.",
+        {{R"(when="before")", "packed_raw_bytes"}, {R"(when="after")", "packed_bytes"}}},
+       {"penstock_decompressed_chunks_total",
+        kCounter,
+        kEngine,
+        "Chunks that were loaded from packed copies.",
+        {{"", "unpacked_chunks"}}}});
 }
 
 void add_io(std::vector<Metric>& rows) {
