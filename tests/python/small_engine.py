@@ -29,7 +29,7 @@ def open_engine(work: Path, **settings: Any) -> Engine:
     buffer = ctypes.create_string_buffer(LAYERS * size + PAGE)
     _memory.append(buffer)
     base = -(-ctypes.addressof(buffer) // PAGE) * PAGE
-    regions = [(base + layer * size, ROWS, PAGE, PAGE, layer) for layer in range(LAYERS)]
+    regions = [(base + layer * size, ROWS, PAGE, PAGE, layer, 1) for layer in range(LAYERS)]
     return Engine.open(config(work / "store", **settings), [(PER_CHUNK, regions)])
 
 

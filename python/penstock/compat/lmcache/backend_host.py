@@ -59,7 +59,7 @@ class Stage:
         self._shape = shape
         self._dtype = dtype
         self._page = torch.zeros(copy_bytes, dtype=torch.uint8)
-        region = (self._page.data_ptr(), 1, copy_bytes, copy_bytes, 0)
+        region = (self._page.data_ptr(), 1, copy_bytes, copy_bytes, 0, dtype.itemsize)
         self._engine = Engine.open(core, [(1, [region])])
         self._transfers = Layerwise(self._engine)
 
