@@ -66,6 +66,7 @@ bool decode_blocks(std::span<const std::byte> extents, std::span<const std::byte
     blocks += extent.count;
   }
   if (record.stored == 0 || record.stored > record.length) return false;
+  if (record.length > kMaxBlocksOfCopy * block_size) return false;
   if (record.stored > blocks * block_size) return false;
   if (div_up(record.stored, block_size) != blocks) return false;
   if (checksums.size() != blocks * sizeof(uint64_t)) return false;

@@ -11,7 +11,6 @@ namespace {
 
 constexpr size_t kMaxDescription = 64 * 1024;
 constexpr int64_t kAllDescriptions = 256 * 1024;  // of all namespaces; they must not fill the index
-constexpr uint64_t kMaxBlocksOfCopy = 64 * 1024;
 constexpr size_t kMaxDepth = 1 << 20;  // of a tree; only a cycle made by damage is deeper
 
 }  // namespace

@@ -19,6 +19,8 @@ struct Extent {
   friend bool operator==(const Extent&, const Extent&) = default;
 };
 
+inline constexpr uint64_t kMaxBlocksOfCopy = 64 * 1024;
+
 // Where a copy lies. Blocks in order; the last one may be partly used.
 struct CopyRecord {
   Status status = Status::NotFound;

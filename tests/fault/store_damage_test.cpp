@@ -173,7 +173,9 @@ TEST_F(StoreDamage, RowsThatContradictThePools) {
         "UPDATE copy SET extents = x'000000000000000000000000'", "UPDATE copy SET extents = ''",
         "UPDATE copy SET extents = zeroblob(120)", "UPDATE copy SET extents = 'text'",
         "UPDATE copy SET length = -1", "UPDATE copy SET length = 0",
-        "UPDATE copy SET length = 9223372036854775807", "UPDATE copy SET checksums = x'00'"}) {
+        "UPDATE copy SET length = 9223372036854775807", "UPDATE copy SET stored = -1",
+        "UPDATE copy SET stored = 0", "UPDATE copy SET stored = 9223372036854775807",
+        "UPDATE copy SET checksums = x'00'"}) {
     restore();
     sql(change);
     const std::string seen = in_child([&]() -> std::string {
