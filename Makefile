@@ -35,7 +35,8 @@ demo: build engine  ## save and restore a long prompt without an engine, then th
 	build/penstock demo
 	$(VENV)/python scripts/demo_vllm.py
 
-test: build engine  ## all tests: C++ (plain, sanitizers), Python, vLLM; ends with the count
+test: deps  ## all tests: C++ (plain, sanitizers), Python, vLLM; ends with the count
+	@$(MAKE) --no-print-directory -j2 build engine  # the one waits for the network
 	@rm -rf $(RESULTS); mkdir -p $(RESULTS)
 	@status=0; \
 	$(MAKE) --no-print-directory lint || status=1; \

@@ -26,13 +26,28 @@ if(crypto_archive)
                Threads::Threads ${CMAKE_DL_LIBS})
 endif()
 
-# Header-only use: nothing to link.
 find_path(fmt_include NAMES fmt/format.h REQUIRED)
 find_path(spdlog_include NAMES spdlog/spdlog.h REQUIRED)
-add_library(fmt_headers INTERFACE)
-target_include_directories(fmt_headers SYSTEM INTERFACE ${fmt_include} ${spdlog_include})
-target_compile_definitions(fmt_headers INTERFACE FMT_HEADER_ONLY SPDLOG_FMT_EXTERNAL)
-target_link_libraries(fmt_headers INTERFACE Threads::Threads)
+add_library(fmt_static INTERFACE)
+target_include_directories(fmt_static SYSTEM INTERFACE ${fmt_include} ${spdlog_include})
+target_compile_definitions(fmt_static INTERFACE SPDLOG_FMT_EXTERNAL)
+target_link_libraries(fmt_static INTERFACE Threads::Threads)
+# Its source, compiled once: as headers it takes seconds of every file that formats. Debian has no
+# archive of it. What the source instantiates differs between versions, so those that this one does
+# not fit are used as headers.
+set(fmt_source ${PROJECT_SOURCE_DIR}/cmake/fmt.cpp)
+try_compile(PENSTOCK_FMT_COMPILES ${PROJECT_BINARY_DIR}/fmt_check
+            SOURCES ${fmt_source} ${PROJECT_SOURCE_DIR}/cmake/fmt_check.cpp
+            CMAKE_FLAGS "-DINCLUDE_DIRECTORIES=${fmt_include}"
+            CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON)
+if(PENSTOCK_FMT_COMPILES)
+  add_library(fmt_archive STATIC ${fmt_source})
+  target_include_directories(fmt_archive SYSTEM PUBLIC ${fmt_include})
+  target_compile_options(fmt_archive PRIVATE -w)
+  target_link_libraries(fmt_static INTERFACE fmt_archive)
+else()
+  target_compile_definitions(fmt_static INTERFACE FMT_HEADER_ONLY)
+endif()
 
 # For the command line program only.
 penstock_static_library(zlib_static z zlib.h)

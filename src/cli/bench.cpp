@@ -2,10 +2,12 @@
 #include <fmt/format.h>
 #include <sys/statvfs.h>
 
+#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "base/checksum.hpp"
 #include "base/sizes.hpp"

@@ -4,12 +4,15 @@
 // command line is parsed and leaves the exit code. One thread.
 #pragma once
 
-#include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
 #include "penstock/status.hpp"
+
+namespace CLI {
+class App;  // its header takes seconds to compile
+}
 
 namespace penstock::cli {
 

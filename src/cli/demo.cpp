@@ -5,12 +5,14 @@
 #include <fmt/format.h>
 #include <sys/statvfs.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "base/fd.hpp"
 #include "base/sizes.hpp"

@@ -1,7 +1,9 @@
 // penstock doctor: is this directory good for a cache, how fast is it, what would make it better.
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "cli/command.hpp"
 #include "cli/examine.hpp"

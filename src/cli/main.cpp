@@ -1,4 +1,5 @@
 // penstock: look at a store, prove it, measure it.
+#include <CLI/CLI.hpp>
 #include <cstdio>
 
 #include "cli/command.hpp"

@@ -1,9 +1,11 @@
 // penstock size: what a model's KV takes, and from which rate on restoring it is worth it.
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "cli/command.hpp"
 #include "cli/kv_model.hpp"

@@ -64,6 +64,7 @@ void split_planes(std::span<const std::byte> numbers, uint32_t element,
                   const Planes& planes) noexcept {
   PENSTOCK_ASSERT(is_element(element));
   const size_t count = numbers.size() / element;
+  if (numbers.empty()) return;
   if (element == 1) return void(std::memcpy(planes[0], numbers.data(), count));
   if (element == 2) split<uint16_t>(numbers.data(), count, planes);
   if (element == 4) split<uint32_t>(numbers.data(), count, planes);
@@ -75,6 +76,7 @@ void join_planes(const ConstPlanes& planes, uint32_t element,
                  std::span<std::byte> numbers) noexcept {
   PENSTOCK_ASSERT(is_element(element));
   const size_t count = numbers.size() / element;
+  if (numbers.empty()) return;
   if (element == 1) return void(std::memcpy(numbers.data(), planes[0], count));
   if (element == 2) join<uint16_t>(planes, count, numbers.data());
   if (element == 4) join<uint32_t>(planes, count, numbers.data());

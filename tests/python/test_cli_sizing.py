@@ -70,14 +70,14 @@ def test_help_teaches_by_example(command):
 
 
 def test_hit_rates_that_can_be_computed_by_hand(trace, tmp_path):
-    # 0.02649 GB leave 20 blocks beside the index, of which 4 are kept free. C drives out all of B,
+    # 0.026622 GB leave 20 blocks beside the index, of which 4 are kept free. C drives out all of B,
     # and the last chunk of A (a quarter more than the 4 is made free); B is gone when it returns.
     # Where there is room for all, the second and third A and the second B are hits.
-    report = run_json(tmp_path / "out.json", "simulate", trace, *SHAPE, "--capacity", "100,0.02649")
+    report = run_json(tmp_path / "out.json", "simulate", trace, *SHAPE, "--capacity", "100,0.026622")
     small, large, endless = report["capacities"]
     tokens = 6 * (8 * BLOCK + 10)
     assert report["prompt_tokens"] == tokens and report["requests"] == 6
-    assert small["capacity_gb"] == pytest.approx(0.02649) and endless["capacity_gb"] is None
+    assert small["capacity_gb"] == pytest.approx(0.026622) and endless["capacity_gb"] is None
     assert small["restored_tokens"] == (8 + 7) * BLOCK
     assert small["token_hit_rate"] == pytest.approx(15 * BLOCK / tokens)
     assert small["request_hit_rate"] == pytest.approx(2 / 6)
@@ -158,7 +158,7 @@ def test_the_curve_is_drawn_and_nothing_is_left_behind(trace, tmp_path):
     scratch.mkdir()
     png = tmp_path / "curve.png"
     done = run(
-        *["simulate", trace, *SHAPE, "--capacity", "0.02649,1,100"],
+        *["simulate", trace, *SHAPE, "--capacity", "0.026622,1,100"],
         *["--png", png, "--dir", scratch],
     )
     assert done.returncode == GOOD, done.stderr

@@ -23,7 +23,12 @@ class Counted:
 
 def test_the_figures_are_of_the_interval():
     monitor, engine = LMCStatsMonitor(), Counted()
-    engine.figures = {"loaded_bytes": 5e9, "load_seconds_le_inf": 7, "load_seconds_sum": 9, "asked_chunks": 3}
+    engine.figures = {
+        "loaded_bytes": 5e9,
+        "load_seconds_le_inf": 7,
+        "load_seconds_sum": 9,
+        "asked_chunks": 3,
+    }
     monitor.watch(engine)
     for bytes_, hits in ((2e9, 1), (4e9, 3)):
         time.sleep(0.05)

@@ -22,7 +22,7 @@ def test_addresses_are_those_of_torch(name: str):
             for row in range(kv_layouts.BLOCKS):
                 covered = [
                     base + row * stride + byte
-                    for base, _, stride, page, _ in own
+                    for base, _, stride, page, *_ in own
                     for byte in range(page)
                 ]
                 assert sorted(covered) == kv_layouts.addresses(layout, layer_name, row)

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "cli/examine_gds.hpp"
 #include "support/fake_cufile.hpp"

@@ -42,6 +42,8 @@ def connector(cache_dir: Path, **settings: Any) -> dict[str, Any]:
 def open_engine(model: Path, transfer: dict[str, Any] | None = None, **settings: Any) -> Any:
     from vllm import LLM
 
+    if transfer is not None:
+        count_observations()
     defaults: dict[str, Any] = {
         "skip_tokenizer_init": True,
         "enforce_eager": True,
@@ -107,12 +109,29 @@ def published() -> dict[str, float]:
     return {name: value for name, value in found.items() if name.startswith("penstock_")}
 
 
-def counters() -> dict[str, float]:
-    """The connector's own counters among them, under its names."""
-    from penstock.vllm.stats import PUBLISHED
+_counted: dict[str, float] = {}
 
-    found = published()
-    return {figure: found[name] for figure, name in PUBLISHED.items() if name in found}
+
+def count_observations() -> None:
+    """Sums what the connector's statistics bring to the front end, for counters()."""
+    from penstock.vllm.stats import COUNTERS, PenstockPromMetrics
+
+    if _counted:
+        return
+    _counted.update(dict.fromkeys(COUNTERS, 0.0))
+    observe = PenstockPromMetrics.observe
+
+    def observe_and_count(self: Any, data: dict[str, Any], engine_idx: int = 0) -> None:
+        for name in COUNTERS:
+            _counted[name] += data.get(name, 0.0)
+        observe(self, data, engine_idx)
+
+    PenstockPromMetrics.observe = observe_and_count
+
+
+def counters() -> dict[str, float]:
+    """The connector's own counters. A step brings them here."""
+    return dict(_counted)
 
 
 def published_once(llm: Any, name: str, value: float, timeout: float = 20.0) -> dict[str, float]:

@@ -348,9 +348,9 @@ class LMCacheEngine:
     def _close_engine(self) -> None:
         if self._engine is None:
             return
-        figures = self._engine.metrics()
-        for name in ("loaded_bytes", "load_busy_micros", "load_seconds_le_inf", "load_seconds_sum"):
-            self._counts[name] += figures.get(name, 0.0)
+        for name, value in self._engine.metrics().items():
+            if name.startswith("load"):
+                self._counts[name] += value
         self._engine.close()
         self._engine = self._transfers = None
 
