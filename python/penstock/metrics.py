@@ -1,4 +1,4 @@
-"""Penstock's metrics for Prometheus; docs/METRICS.md lists them.
+"""Penstock's metrics for Prometheus; docs/METRICS.md lists them::
 
     from penstock import metrics
     server = metrics.serve(engine, port=9478)

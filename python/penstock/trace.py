@@ -1,8 +1,10 @@
 """A trace of what the engines of this process do, for ui.perfetto.dev and chrome://tracing.
 
-from penstock.trace import trace
-with trace("out.json"):
-    ...  # loads and saves
+Around any loads and saves::
+
+    from penstock.trace import trace
+    with trace("out.json"):
+        ...
 """
 
 from __future__ import annotations

@@ -202,9 +202,9 @@ void add_io(std::vector<Metric>& rows) {
         kEngine,
         "1 for each way between drive and memory that is used: uring or posix for host memory, and "
         "cufile for the GPU's.",
-        {{R"(engine="uring")", "io_engine_uring"},
-         {R"(engine="posix")", "io_engine_posix"},
-         {R"(engine="cufile")", "io_engine_cufile"}}},
+        {{R"(path="uring")", "io_engine_uring"},
+         {R"(path="posix")", "io_engine_posix"},
+         {R"(path="cufile")", "io_engine_cufile"}}},
        {"penstock_cufile_proven",
         kGauge,
         kEngine,
@@ -232,8 +232,7 @@ void add_io(std::vector<Metric>& rows) {
         kEngine,
         "1: less than what the configuration asks for is used; the log says why. io_engine: not "
         "io_uring with registered memory. memory_tier: there is none. cufile: it kept failing and "
-        "was "
-        "given up.",
+        "was given up.",
         {{R"(part="io_engine")", "fallback_io_engine"},
          {R"(part="cufile")", "cufile_given_up"},
          {R"(part="memory_tier")", "fallback_memory_tier"}}},

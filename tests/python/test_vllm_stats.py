@@ -35,6 +35,10 @@ def value(name, **labels):
     return REGISTRY.get_sample_value("vllm:" + name, LABELS | labels)
 
 
+def test_no_label_of_ours_is_one_of_vllms():
+    assert not any(set(LABELS) & set(family.labels) for family in FAMILIES.values())
+
+
 def test_what_the_connector_counts_and_publishes_exists():
     assert set(PUBLISHED) <= set(COUNTERS)
     assert {name.partition("{")[0] for name in PUBLISHED.values()} == {

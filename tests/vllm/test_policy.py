@@ -32,7 +32,7 @@ def test_what_the_engines_count_is_on_vllms_endpoint(fresh):
     assert found['penstock_io_seconds_count{tier="gds",direction="read"}'] > 0
     assert found['penstock_io_seconds_bucket{tier="gds",direction="read",le="+Inf"}'] > 0
     assert found["penstock_load_seconds_count"] == found["penstock_load_jobs_total"] == 4
-    assert sum(v for name, v in found.items() if name.startswith("penstock_io_engine{")) == 1
+    assert sum(found[f'penstock_io_engine{{path="{path}"}}'] for path in ("uring", "posix")) == 1
 
 
 def test_predictions_are_of_the_right_order(fresh):
