@@ -73,7 +73,7 @@ def test_hit_rates_that_can_be_computed_by_hand(trace, tmp_path):
     # 0.026622 GB leave 20 blocks beside the index, of which 4 are kept free. C drives out all of B,
     # and the last chunk of A (a quarter more than the 4 is made free); B is gone when it returns.
     # Where there is room for all, the second and third A and the second B are hits.
-    report = run_json(tmp_path / "out.json", "simulate", trace, *SHAPE, "--capacity", "100,0.026622")
+    report = run_json(tmp_path / "out.json", "simulate", trace, *SHAPE, "--capacity", "100,.026622")
     small, large, endless = report["capacities"]
     tokens = 6 * (8 * BLOCK + 10)
     assert report["prompt_tokens"] == tokens and report["requests"] == 6
