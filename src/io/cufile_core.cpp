@@ -119,6 +119,9 @@ int64_t CufileCore::attempt(const IoRequest& request) noexcept {
     return -EINVAL;
   const auto [handle, code] = files_->find(request.fd);
   if (code != 0) return refuse("cuFileHandleRegister", code);
+  // From here on the file is ours (a duplicate): what was asked of the caller's descriptor is over
+  // before close(), which takes the same lock, lets it be closed, though this call may hang.
+  { const std::lock_guard over{mutex_}; }
   const auto [base, base_offset] = buffer_->locate(request.data + request.done, size);
   const CufileLibrary& library = driver_->library();
   const bool reading = request.op == IoOp::Read;
