@@ -7,6 +7,7 @@
 
 #include "support/files.hpp"
 #include "support/rig.hpp"
+#include "support/store_rig.hpp"
 
 namespace penstock {
 namespace {
@@ -36,8 +37,10 @@ class EngineFault : public testing::TestWithParam<Case> {
     Config config = test::config_for(directory);
     config.gds_config.block_size = 65536;  // four blocks a copy: many operations
     config.gds_config.io_engine = GetParam().engine;
-    config.gds_config.load_deadline_s = 0.3;
-    config.gds_config.save_deadline_s = 0.3;
+    // Short only where it is to pass: a busy machine takes longer over a job than one would think.
+    const double deadline = !fault.empty() && GetParam().kind == std::string{"stuck"} ? 0.3 : 10;
+    config.gds_config.load_deadline_s = deadline;
+    config.gds_config.save_deadline_s = deadline;
     auto engine = Engine::open(config, {pages_.layout()});
     EXPECT_TRUE(engine) << (engine ? "" : engine.error().message);
     return engine ? std::move(*engine) : nullptr;
@@ -67,6 +70,12 @@ class EngineFault : public testing::TestWithParam<Case> {
     return good;
   }
 
+  // Copies below a damaged one go a little later; until then a save takes them for present.
+  static bool swept(Engine& engine, NamespaceId ns) {
+    return test::eventually(
+        [&] { return engine.metrics().at("copies") == lookup_now(engine, ns, 0, kChunks); });
+  }
+
   Pages pages_{4, kRows, 16384, kRowsPerChunk};
 };
 
@@ -91,6 +100,7 @@ TEST_P(EngineFault, EveryWriteOfASaveInTurn) {
     const uint32_t good = check_load(*engine, ns);
     EXPECT_LE(good, found);
     if (status == Status::Ok && good == kChunks) ++complete;
+    ASSERT_TRUE(swept(*engine, ns));
     // Nothing leaked: a fresh save of the chain fits and comes back whole.
     fill();
     run_job(*engine, chain_job(JobKind::Save, ns, 0, kChunks, kRowsPerChunk));
@@ -132,6 +142,7 @@ TEST_P(EngineFault, EveryReadOfALoadInTurn) {
       EXPECT_EQ(found, kChunks) << "operation " << n;
     }
     EXPECT_EQ(check_load(*engine, ns), found);
+    ASSERT_TRUE(swept(*engine, ns));
     fill();
     run_job(*engine, chain_job(JobKind::Save, ns, 0, kChunks, kRowsPerChunk));
   }

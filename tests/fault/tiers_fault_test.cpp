@@ -34,7 +34,7 @@ class TiersFault : public testing::TestWithParam<Case> {
     }
     auto rig = std::make_unique<TierRig>(drive, memory + "/local", 0.05);
     rig->config.gds_config.io_engine = GetParam().engine;
-    rig->config.gds_config.load_deadline_s = 0.3;
+    rig->config.gds_config.load_deadline_s = fault.starts_with("read") && is("stuck") ? 0.3 : 10;
     rig->config.gds_config.save_deadline_s = 5;
     rig->open();
     return rig;
