@@ -1,32 +1,21 @@
 // kill -9 at random moments, while two processes save, load and evict.
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/wait.h>
 #include <time.h>
 
 #include "support/store_worker.hpp"
+#include "support/victim.hpp"
 
 namespace penstock::test {
 namespace {
 
-pid_t start_worker(const StoreOptions& options, uint64_t seed) {
-  const pid_t child = ::fork();
-  if (child != 0) return child;
+void work(const StoreOptions& options, uint64_t seed, const std::function<void()>& begun) {
   StoreWorker worker{options, seed};
+  begun();
   while (worker.wrong.empty()) worker.step();
   std::fprintf(stderr, "worker: %s\n", worker.wrong.c_str());
-  ::_exit(1);
 }
 
-// True if it was the signal that ended it.
-bool kill_worker(pid_t child) {
-  ::kill(child, SIGKILL);
-  int status = 0;
-  return ::waitpid(child, &status, 0) == child && WIFSIGNALED(status) &&
-         WTERMSIG(status) == SIGKILL;
-}
-
-// The moment is the point of it: from before the open to many saves later.
+// The moment is the point of it.
 void pass(std::mt19937_64& random) {
   const timespec time{0, static_cast<long>(random() % 60'000'000)};
   ::nanosleep(&time, nullptr);
@@ -36,12 +25,17 @@ void pass(std::mt19937_64& random) {
 void kill_workers(const StoreOptions& options, int rounds) {
   std::mt19937_64 random{11};
   for (int round = 0; round < rounds; ++round) {
-    const pid_t first = start_worker(options, random());
-    const pid_t second = start_worker(options, random());
+    const auto worker = [&](uint64_t seed) {
+      return [&options, seed](const auto& begun) { work(options, seed, begun); };
+    };
+    Victim first{worker(random())}, second{worker(random())};
+    if (round % 2 == 0) {  // in the others a kill may meet the opening
+      ASSERT_TRUE(first.wait_begun() && second.wait_begun()) << "in round " << round;
+    }
     pass(random);
-    const bool one = kill_worker(first);
+    const bool one = first.kill();
     pass(random);
-    const bool two = kill_worker(second);
+    const bool two = second.kill();
     ASSERT_TRUE(one && two) << "a worker ended by itself in round " << round;
     ASSERT_EQ(check_alone(options), "") << "round " << round;
   }

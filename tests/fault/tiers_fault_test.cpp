@@ -2,7 +2,6 @@
 // promotion. Whatever happens, nothing wrong is reported as Ok, nothing leaks in either store, and
 // what memory has is served.
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <time.h>
 
 #include <cstdlib>
@@ -10,6 +9,7 @@
 
 #include "support/child.hpp"
 #include "support/tier_rig.hpp"
+#include "support/victim.hpp"
 
 namespace penstock::test {
 namespace {
@@ -116,13 +116,13 @@ INSTANTIATE_TEST_SUITE_P(All, TiersFault,
                            return std::string{info.param.engine} + "_" + info.param.kind;
                          });
 
-// Saves and loads chains until it is killed; ends by itself with 1 if a byte is wrong.
-pid_t start_saver(const std::string& drive, const std::string& memory, uint64_t seed) {
-  const pid_t child = ::fork();
-  if (child != 0) return child;
+// Saves and loads chains until it is killed, or a byte is wrong.
+void work(const std::string& drive, const std::string& memory, uint64_t seed,
+          const std::function<void()>& begun) {
   ::setenv("PENSTOCK_TEST_FAULT", "write:1+:delay", 1);  // so that much waits for the drive
   TierRig rig{drive, memory + "/local", 0.02};
   rig.open();
+  begun();
   std::mt19937_64 random{seed};
   while (!testing::Test::HasFailure()) {
     const uint64_t chain = 1 + random() % 12;
@@ -131,14 +131,6 @@ pid_t start_saver(const std::string& drive, const std::string& memory, uint64_t 
     else
       rig.load(0, 4, chain);
   }
-  ::_exit(1);
-}
-
-bool kill_and_reap(pid_t child) {
-  ::kill(child, SIGKILL);
-  int status = 0;
-  return ::waitpid(child, &status, 0) == child && WIFSIGNALED(status) &&
-         WTERMSIG(status) == SIGKILL;
 }
 
 TEST(TiersKill, NothingIsWrongAndNothingLeaks) {
@@ -147,12 +139,16 @@ TEST(TiersKill, NothingIsWrongAndNothingLeaks) {
   std::mt19937_64 random{5};
   uint64_t loaded = 0;
   for (int round = 0; round < 15; ++round) {
-    const pid_t first = start_saver(drive.path(), memory.path(), random());
-    const pid_t second = start_saver(drive.path(), memory.path(), random());
+    const auto saver = [&](uint64_t seed) {
+      return [&, seed](const auto& begun) { work(drive.path(), memory.path(), seed, begun); };
+    };
+    Victim first{saver(random())}, second{saver(random())};
+    if (round % 2 == 0) {  // in the others a kill may meet the opening
+      ASSERT_TRUE(first.wait_begun() && second.wait_begun()) << "in round " << round;
+    }
     const timespec time{0, static_cast<long>(20'000'000 + random() % 200'000'000)};
     ::nanosleep(&time, nullptr);  // the moment is the point of it
-    const bool one = kill_and_reap(first);
-    const bool two = kill_and_reap(second);
+    const bool one = first.kill(), two = second.kill();
     ASSERT_TRUE(one && two) << "a process ended by itself in round " << round;
     const std::string said = in_child([&]() -> std::string {
       TierRig rig{drive.path(), memory / "local", 0.02};
