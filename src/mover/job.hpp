@@ -92,6 +92,7 @@ struct ChunkWork : CopyWork {
   Status status = Status::Ok;
   uint32_t next_move = 0;    // load of a packed copy; raw block that is moved to the pages next
   bool moves_begun = false;  // the same; `checksums` are those of the raw blocks
+  bool again = false;        // load; was bad in host memory, and comes from the drives
   bool wished = false;       // save; asked a store for blocks
   bool fenced = false;       // save; guarded by RowFence
   bool watched = false;      // save; guarded by RowFence
@@ -110,6 +111,7 @@ struct Job {
       layer_pending;  // load: blocks that still cover each layer; empty after a failure
   uint32_t layers_ready = 0;
   bool answered = false;  // a store has answered
+  bool again = false;     // load; chunks wait for a second round, from the drives
   uint32_t moves = 0;     // runs that the device may be at; the pages are not the engine's before 0
   std::shared_ptr<DeviceTicket> ticket;  // of the request's stream
 };

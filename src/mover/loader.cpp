@@ -19,12 +19,13 @@ void Loader::add(std::shared_ptr<Job> job) {
   ask(entry, context_.stores.fastest(), std::move(all));
 }
 
-// Every block counts for the layers that it covers, whatever tier it will come from.
+// Every block that is to come counts for the layers that it covers, whatever tier it comes from.
 void Loader::count_layers(Job& job) const {
   uint32_t layers = 0;
   for (const CopyMap& map : context_.maps) layers = std::max(layers, map.layer_count());
   job.layer_pending.assign(layers, 0);
   for (const ChunkWork& chunk : job.chunks) {
+    if (chunk.phase == ChunkPhase::Done) continue;
     const uint64_t blocks = div_up(chunk.bytes, context_.block_size);
     for (uint32_t b = 0; b < blocks; ++b) {
       const auto span = context_.maps[chunk.name.group].layers_of(context_.block_begin(b),
@@ -142,15 +143,37 @@ void Loader::mismatch(Job& job, size_t index) {
                    [this, id = job.id, index, inbox = context_.inbox](Status status) {
                      inbox->post([this, id, index, status] { damaged(id, index, status); });
                    });
-  if (!queued) fail(job, index, Status::NotFound);
+  if (!queued) damaged(job.id, index, Status::NotFound);
 }
 
 void Loader::damaged(JobId id, size_t index, Status status) {
   const auto found = jobs_.find(id);
   if (found == jobs_.end()) return;
   Job& job = *found->second.job;
-  if (job.chunks[index].phase == ChunkPhase::Done) return;
-  fail(job, index, status == Status::Ok ? Status::NotFound : status);
+  ChunkWork& chunk = job.chunks[index];
+  if (chunk.phase == ChunkPhase::Done) return;
+  if (status == Status::Ok) status = Status::NotFound;
+  if (chunk.tier != Tier::Local || !context_.has(Tier::Gds)) return fail(job, index, status);
+  chunk.phase = ChunkPhase::Waiting;
+  chunk.status = status;  // if the drives do not have it
+  chunk.again = job.again = true;
+}
+
+// Everything else is over. These chunks begin anew, and so does what they are to the layers.
+void Loader::begin_second_round(Entry& entry) {
+  Job& job = *entry.job;
+  std::vector<size_t> chunks;
+  for (size_t i = 0; i < job.chunks.size(); ++i) {
+    ChunkWork& chunk = job.chunks[i];
+    if (chunk.phase == ChunkPhase::Done) continue;
+    if (chunk.phase != ChunkPhase::Waiting || !chunk.again) return;
+    chunks.push_back(i);
+  }
+  job.again = false;
+  if (chunks.empty()) return;
+  for (const size_t i : chunks) job.chunks[i].next_block = job.chunks[i].moved_blocks = 0;
+  if (!job.layer_pending.empty()) count_layers(job);
+  ask(entry, context_.stores.slowest(), std::move(chunks));
 }
 
 void Loader::block_ok(Job& job, const ChunkWork& chunk, uint32_t ordinal) {
@@ -177,6 +200,7 @@ void Loader::finish(Job& job, size_t index, Status status) {
   chunk.blocks = {};
   chunk.memory = {};
   if (chunk.parcel && status == Status::Ok) context_.metrics.unpacked_chunks.add();
+  if (chunk.again && status == Status::Ok) context_.metrics.load_chunks_reread.add();
   drop_parcel(chunk);
   --job.chunks_left;
   if (chunk.pending) {
@@ -258,6 +282,8 @@ void Loader::count_busy(Clock::time_point now) {
 
 void Loader::sweep(Clock::time_point now) {
   count_busy(now);
+  for (auto& [id, entry] : jobs_)
+    if (entry.job->again && entry.job->moves == 0) begin_second_round(entry);
   std::erase_if(jobs_, [this](auto& found) {
     Job& job = *found.second.job;
     if (job.chunks_left > 0 || job.moves > 0) return false;

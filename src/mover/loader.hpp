@@ -7,7 +7,8 @@
 // moved chunk after chunk (or, layerwise, one run of each chunk in turn), and a chunk is Ok when
 // the checksums of all of its blocks were right. A chunk that fails ends the chunks behind it in
 // its group. A run that cuFile brought with wrong bytes is read again through host memory before
-// the drive's copy is blamed.
+// the drive's copy is blamed. A chunk that was bad in host memory comes from the drives, in a
+// second round, when nothing of the first is under way any more: no late run can write over it.
 #pragma once
 
 #include <map>
@@ -68,6 +69,7 @@ class Loader {
   void read_again(const Transfer& wrong);
   void mismatch(Job& job, size_t index);
   void damaged(JobId id, size_t chunk, Status status);
+  void begin_second_round(Entry& entry);
   bool issue(Job& job);
   bool issue_run(Job& job, size_t index);
   bool issue_stored(Job& job, size_t index);

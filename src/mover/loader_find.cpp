@@ -88,7 +88,8 @@ void Loader::go_on(Entry& entry) {
       chunk.phase = ChunkPhase::Moving;
       continue;
     }
-    const Status why = i < records.size() ? records[i].status : Status::NotFound;
+    Status why = i < records.size() ? records[i].status : Status::NotFound;
+    if (chunk.again) why = chunk.status;
     fail(job, index, why == Status::Ok ? Status::NotFound : why);
   }
   promote(job, rest);

@@ -24,7 +24,8 @@ struct PathMetrics {
 
 struct MoverMetrics {
   Counter load_jobs, load_chunks_ok, load_chunks_missed, load_chunks_corrupt, load_chunks_failed,
-      load_chunks_timeout, load_chunks_cancelled, loaded_bytes, load_busy_micros;
+      load_chunks_timeout, load_chunks_cancelled, load_chunks_reread, loaded_bytes,
+      load_busy_micros;
   Counter save_jobs, save_chunks_ok, save_chunks_present, save_chunks_dropped, save_chunks_fenced,
       saved_bytes;
   // Of the above, through host memory; and between it and the drives.
@@ -52,6 +53,7 @@ struct MoverMetrics {
     visit("load_chunks_failed", load_chunks_failed.value());
     visit("load_chunks_timeout", load_chunks_timeout.value());
     visit("load_chunks_cancelled", load_chunks_cancelled.value());
+    visit("load_chunks_reread", load_chunks_reread.value());
     visit("loaded_bytes", loaded_bytes.value());
     visit("load_busy_micros", load_busy_micros.value());
     visit("save_jobs", save_jobs.value());

@@ -107,6 +107,36 @@ TEST_P(TiersFault, EveryReadOfAPromotionInTurn) {
   }
 }
 
+// The second way of a chunk fails too, at every place.
+TEST_P(TiersFault, EveryReadOfWhatWasDamagedInMemoryInTurn) {
+  int untouched = 0;
+  for (int n = 1; untouched < 2; ++n) {
+    ASSERT_LT(n, 64) << "the fault never stopped being met";
+    TempDir drive;
+    TempDir memory{in_memory()};
+    {
+      const auto rig = open(drive.path(), memory.path(), "");
+      ASSERT_EQ(rig->save(0, kChunks).status, Status::Ok);
+      ASSERT_TRUE(rig->written_behind());
+    }
+    damage_pool(memory / "local/pool.data", TierRig::kChunkBytes);  // the first chunk is good
+    {
+      const auto rig = open(drive.path(), memory.path(), "read:" + std::to_string(n));
+      rig->layerwise = n % 2 == 0;
+      const uint32_t good = rig->load(0, kChunks);
+      EXPECT_EQ(rig->last.chunk_status[0], Status::Ok) << "operation " << n;
+      EXPECT_EQ(rig->metric("load_chunks_reread"), good - 1) << "operation " << n;
+      if (good == kChunks) ++untouched;
+    }
+    const auto rig = open(drive.path(), memory.path(), "");
+    const uint32_t found = lookup_now(*rig->engine, rig->ns, 0, kChunks);
+    if (!is("corrupt")) {
+      EXPECT_EQ(found, kChunks) << "operation " << n;
+    }
+    EXPECT_EQ(rig->load(0, kChunks), found) << "operation " << n;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, TiersFault,
                          testing::Values(Case{"uring", "eio"}, Case{"uring", "enospc"},
                                          Case{"uring", "short"}, Case{"uring", "delay"},

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,12 +16,13 @@ namespace penstock::test {
 
 class TierRig {
  public:
+  static constexpr uint64_t kBlock = 65536;
   static constexpr uint32_t kRowsPerChunk = 4, kLayers = 4, kPage = 16384;
   static constexpr uint64_t kChunkBytes = uint64_t{kRowsPerChunk} * kLayers * kPage;
 
   TierRig(const std::string& drive, const std::string& memory, double local_gb = 0.1) {
     config = config_for(drive, 0.5);
-    config.gds_config.block_size = 65536;  // four blocks a copy
+    config.gds_config.block_size = kBlock;  // four blocks a copy
     config.backend = {"local", "gds"};
     config.local_config.directory = memory;
     config.local_config.max_cache_size_gb = local_gb;
@@ -49,7 +52,9 @@ class TierRig {
   // Chunks that are reported as loaded; each of them is compared with what was saved.
   uint32_t load(uint64_t first, uint32_t count, uint64_t chain = 0) {
     pages->wipe();
-    last = run_job(*engine, job(JobKind::Load, first, count, chain));
+    JobRequest request = job(JobKind::Load, first, count, chain);
+    request.layerwise = layerwise;
+    last = run_job(*engine, std::move(request));
     uint32_t good = 0;
     for (uint64_t i = 0; i < last.chunk_status.size(); ++i) {
       if (last.chunk_status[i] != Status::Ok) continue;
@@ -83,10 +88,27 @@ class TierRig {
   std::unique_ptr<Pages> pages;
   std::unique_ptr<Engine> engine;
   NamespaceId ns = 0;
+  bool layerwise = false;  // loads
   JobResult last;
 
  private:
   static uint64_t seed(uint64_t row, uint64_t chain) { return row + 1 + 1000 * chain; }
 };
+
+// Turns a bit in each block of a pool's file that begins within [begin, end) of its data.
+inline void damage_pool(const std::filesystem::path& pool, uint64_t begin = 0,
+                        uint64_t end = UINT64_MAX) {
+  std::fstream file{pool, std::ios::in | std::ios::out | std::ios::binary};
+  ASSERT_TRUE(file.is_open()) << pool;
+  const uint64_t data = Store::pool_data_offset(), size = std::filesystem::file_size(pool);
+  for (uint64_t at = data + begin; at < size && at - data < end; at += TierRig::kBlock) {
+    const auto place = static_cast<std::streamoff>(at + 100);
+    file.seekg(place);
+    const int byte = file.get();
+    file.seekp(place);
+    file.put(static_cast<char>(byte ^ 1));
+  }
+  ASSERT_TRUE(file.good());
+}
 
 }  // namespace penstock::test

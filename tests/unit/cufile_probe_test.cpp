@@ -84,7 +84,7 @@ TEST_F(CufileProbe, CrashesStayInTheHelper) {
 }
 
 TEST_F(CufileProbe, HangsEndAtTheLimit) {
-  options_.limit = 1s;
+  options_.limit = 3s;
   for (const auto& [mode, part] : {std::pair{"hang=open", "from cuFileDriverOpen"},
                                    std::pair{"hang=handle", "from cuFileHandleRegister"},
                                    std::pair{"hang=read", "from cuFileRead"}}) {
@@ -97,7 +97,7 @@ TEST_F(CufileProbe, HangsEndAtTheLimit) {
 }
 
 TEST_F(CufileProbe, AHangOnTheWayOutTakesNoProofAway) {
-  options_.limit = 1s;
+  options_.limit = 3s;
   const auto verdict = probe("hang=close");
   EXPECT_TRUE(verdict.proven()) << verdict.sentence;
 }
@@ -204,7 +204,7 @@ TEST_F(CufileProbe, TheLibraryOfAWheelIsFoundFromOurOwnPlace) {
 TEST_F(CufileProbe, NothingIsLeftBehind) {
   const test::TempDir temporary;
   ::setenv("TMPDIR", temporary.path().c_str(), 1);
-  options_.limit = 1s;
+  options_.limit = 3s;
   for (const char* mode : {"", "open=5001", "crash=open", "hang=read"}) probe(mode);
   ::unsetenv("TMPDIR");
   EXPECT_TRUE(std::filesystem::is_empty(dir_.path()));

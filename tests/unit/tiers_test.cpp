@@ -161,27 +161,62 @@ TEST_F(Tiers, TheDailyWriteLimitIsTheDrives) {
   EXPECT_EQ(rig_.metric("copies"), 4);
 }
 
-// A byte that is wrong in memory: a miss, that is counted; then the drive's copy is loaded.
-TEST_F(Tiers, DamageInMemoryIsAMissAndTheDriveHasTheRest) {
+// A byte that is wrong in memory is counted, and costs a read of the drive.
+TEST_F(Tiers, WhatIsDamagedInMemoryComesFromTheDrive) {
+  for (const bool layerwise : {false, true}) {
+    rig_.open();
+    ASSERT_EQ(rig_.save(0, 4).status, Status::Ok);
+    ASSERT_TRUE(rig_.written_behind());
+    ASSERT_EQ(rig_.runs(4), (Runs{{Tier::Local, 4}}));
+    damage_pool(memory_ / "local/pool.data");
+    rig_.layerwise = layerwise;
+    EXPECT_EQ(rig_.load(0, 4), 4u);
+    EXPECT_EQ(rig_.last.status, Status::Ok);
+    EXPECT_EQ(rig_.metric("load_chunks_reread"), 4);
+    EXPECT_EQ(rig_.metric("local_load_chunks"), 0);
+    EXPECT_EQ(rig_.metric("load_chunks_corrupt"), 0);
+    EXPECT_GE(rig_.metric("local_corrupt_copies"), 1);
+    EXPECT_EQ(rig_.metric("corrupt_copies"), 0);
+    ASSERT_TRUE(eventually([&] { return rig_.metric("local_copies") == 0; }));
+  }
+}
+
+// Only some are bad, with good ones before and behind them.
+TEST_F(Tiers, TheRestOfALoadComesFromMemory) {
+  rig_.open();
+  ASSERT_EQ(rig_.save(0, 8).status, Status::Ok);
+  ASSERT_TRUE(rig_.written_behind());
+  damage_pool(memory_ / "local/pool.data", 3 * TierRig::kChunkBytes, 4 * TierRig::kChunkBytes);
+  EXPECT_EQ(rig_.load(0, 8), 8u);
+  EXPECT_EQ(rig_.metric("load_chunks_reread"), 1);
+  EXPECT_EQ(rig_.metric("local_load_chunks"), 7);
+}
+
+TEST_F(Tiers, DamageOfBothIsAMiss) {
   rig_.open();
   ASSERT_EQ(rig_.save(0, 4).status, Status::Ok);
   ASSERT_TRUE(rig_.written_behind());
-  {
-    const int fd = ::open((memory_ / "local/pool.data").c_str(), O_RDWR | O_CLOEXEC);
-    struct stat about {};
-    ASSERT_EQ(::fstat(fd, &about), 0);
-    std::vector<std::byte> bytes(static_cast<size_t>(about.st_size));
-    ASSERT_EQ(::pread(fd, bytes.data(), bytes.size(), 0), about.st_size);
-    for (size_t at = 4096 + 100; at < bytes.size(); at += 65536) bytes[at] ^= std::byte{1};
-    ASSERT_EQ(::pwrite(fd, bytes.data(), bytes.size(), 0), about.st_size);
-    ::close(fd);
-  }
+  damage_pool(memory_ / "local/pool.data");
+  damage_pool(drive_ / "pool.data");
   EXPECT_EQ(rig_.load(0, 4), 0u);
   EXPECT_EQ(rig_.last.chunk_status[0], Status::Corrupt);
+  EXPECT_GE(rig_.metric("corrupt_copies"), 1);
   EXPECT_GE(rig_.metric("local_corrupt_copies"), 1);
-  EXPECT_EQ(rig_.metric("corrupt_copies"), 0);
-  EXPECT_EQ(rig_.load(0, 4), 4u);
-  EXPECT_EQ(rig_.metric("local_load_chunks"), 0);
+  EXPECT_EQ(rig_.metric("load_chunks_reread"), 0);
+}
+
+TEST_F(Tiers, DamageOfWhatTheDriveHasNotIsAMiss) {
+  rig_.open();
+  ASSERT_EQ(rig_.save(0, 4).status, Status::Ok);
+  ASSERT_TRUE(rig_.written_behind());
+  rig_.engine.reset();
+  for (const auto& entry : std::filesystem::directory_iterator{drive_.path()})
+    std::filesystem::remove_all(entry);
+  rig_.open();
+  ASSERT_EQ(rig_.runs(4), (Runs{{Tier::Local, 4}}));
+  damage_pool(memory_ / "local/pool.data");
+  EXPECT_EQ(rig_.load(0, 4), 0u);
+  EXPECT_EQ(rig_.last.chunk_status[0], Status::Corrupt);
 }
 
 // Far more than fits memory: what is not there is on the drive, and memory keeps to its size.
