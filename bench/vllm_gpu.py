@@ -98,6 +98,10 @@ SYSTEMS: dict[str, Any] = {
         penstock(work, backend=["local", "gds"], local_config=dram(work)),
         {},
     ),
+    "penstock-in-step": lambda work: (
+        penstock(work, backend=["local", "gds"], local_config=dram(work), load_in_step="memory"),
+        {},
+    ),
     "penstock-auto": lambda work: (penstock(work, backend="gds", load_policy="auto"), {}),
     "vllm-cpu": lambda work: (offloading(), {}),
     "vllm-fs": lambda work: (

@@ -148,7 +148,8 @@ void bind_config(nb::module_& m) {
       .def_ro("save_decode_cache", &Config::save_decode_cache)
       .def_ro("enable_metrics", &Config::enable_metrics)
       .def_ro("log_level", &Config::log_level)
-      .def_ro("load_policy", &Config::load_policy);
+      .def_ro("load_policy", &Config::load_policy)
+      .def_ro("load_in_step", &Config::load_in_step);
   const auto gds = [&config](const char* name, auto member) {
     config.def_prop_ro(name, [member](const Config& self) { return self.gds_config.*member; });
   };
@@ -193,7 +194,15 @@ void bind_results(nb::module_& m) {
               list.append(nb::make_tuple(run.tier == Tier::Local ? "local" : "gds", run.chunks));
             return list;
           },
-          docs::kLookupRuns);
+          docs::kLookupRuns)
+      .def(
+          "held_by",
+          [](const Lookup& self, const std::string& tier) {
+            if (tier != "local" && tier != "gds")
+              throw nb::value_error("a tier is \"local\" or \"gds\"");
+            return self.held_by(tier == "local" ? Tier::Local : Tier::Gds);
+          },
+          "tier"_a, docs::kLookupHeldBy);
   nb::class_<JobResult>(m, "JobResult", docs::kJobResult)
       .def_ro("id", &JobResult::id)
       .def_prop_ro(

@@ -33,6 +33,12 @@ inline constexpr const char* kLookupRuns =
     "faster "
     "ones. Before wait() has an answer: what is known by now.";
 
+inline constexpr const char* kLookupHeldBy =
+    "Chunks, from the first on, that a tier (\"local\" or \"gds\") holds itself; 0 before it has "
+    "answered.\n\n"
+    "Raises:\n"
+    "    ValueError: there is no such tier.";
+
 inline constexpr const char* kJobResult =
     "What came of a job; a value.\n\n"
     "Attributes:\n"

@@ -56,6 +56,7 @@ struct Config {
   bool enable_metrics = true;
   std::string log_level = "info";    // debug | info | warning | error
   std::string load_policy = "auto";  // auto | always
+  std::string load_in_step = "never";  // never | memory
 
   Result<void> validate() const;
 };

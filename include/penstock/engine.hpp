@@ -69,6 +69,8 @@ class Lookup {
   // Where they lie, from fast to slow; each run ends behind the one before it, and the last where
   // wait() says. Before wait() has an answer: as the tiers say that have answered by now.
   std::vector<TierRun> runs() const;
+  // How many chunks, from the first on, that tier holds itself. 0: none, or it has not answered.
+  uint32_t held_by(Tier tier) const;
 
  private:
   std::shared_ptr<State> state_;

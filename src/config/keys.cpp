@@ -215,6 +215,15 @@ std::vector<ConfigKey> make_keys() {
        .help = "auto: a hit is loaded as far as that is expected to be sooner than computing it "
                "again, from the measured speeds of both. always: every hit is loaded.",
        .choices = {"auto", "always"}},
+      {.name = "load_in_step",
+       .access = &field<&C::load_in_step>,
+       .help =
+           "memory: with vLLM, a hit that lies in host memory is loaded within the step that uses "
+           "it while nothing else runs, so that launching the step overlaps with the copy. With "
+           "asynchronous scheduling that is done only for what a drive holds too, and if both are "
+           "found damaged in one load the engine ends, because vLLM could not take the token back. "
+           "never: loads go beside the steps.",
+       .choices = {"never", "memory"}},
   };
 }
 

@@ -18,4 +18,9 @@ std::vector<TierRun> Lookup::runs() const {
   return runs;
 }
 
+uint32_t Lookup::held_by(Tier tier) const {
+  std::scoped_lock lock{state_->mutex};
+  return state_->chunks[static_cast<size_t>(tier)].value_or(0);
+}
+
 }  // namespace penstock

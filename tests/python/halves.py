@@ -41,7 +41,9 @@ def write_model(directory: Path, value: int = 1) -> None:
 class Pair:
     """A scheduler half and a worker half over one store, and the steps between them."""
 
-    def __init__(self, work: Path, device: str = "cpu", **settings: Any) -> None:
+    def __init__(
+        self, work: Path, device: str = "cpu", overlapping: bool = False, **settings: Any
+    ) -> None:
         model = work / "model"
         if not model.exists():
             model.mkdir()
@@ -62,9 +64,9 @@ class Pair:
         self.plan = make_plan(kv, config.chunk_size, BLOCK)
         shape = (BLOCKS, 2, BLOCK, 64)
         self.caches = {n: torch.zeros(shape, dtype=torch.float32, device=device) for n in names}
-        self.worker = WorkerHalf(config, self.plan, Rank.of(0, 1))
+        self.worker = WorkerHalf(config, self.plan, Rank.of(0, 1), overlapping)
         self.worker.register(memory.describe(self.plan, kv, self.caches, {}))
-        self.scheduler = SchedulerHalf(vllm_config(model), config, self.plan, shards=1)
+        self.scheduler = SchedulerHalf(vllm_config(model, overlapping), config, self.plan, shards=1)
         assert self.worker.handshake is not None
         self.scheduler.set_handshake({(0, 0): self.worker.handshake})
 
@@ -129,7 +131,7 @@ class Pair:
         raise AssertionError("the load was not reported")
 
 
-def vllm_config(model: Path) -> Any:
+def vllm_config(model: Path, overlapping: bool = False) -> Any:
     hf_config = SimpleNamespace(to_dict=lambda: {"hidden_size": 64})
     return SimpleNamespace(
         model_config=SimpleNamespace(
@@ -139,6 +141,7 @@ def vllm_config(model: Path) -> Any:
             dtype=torch.float32,
             quantization=None,
         ),
+        scheduler_config=SimpleNamespace(async_scheduling=overlapping),
         parallel_config=SimpleNamespace(tensor_parallel_size=1, pipeline_parallel_size=1),
         cache_config=SimpleNamespace(cache_dtype="auto", prefix_caching_hash_algo="sha256"),
     )

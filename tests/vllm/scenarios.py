@@ -293,6 +293,36 @@ def once(
 
 
 @scenario
+def in_step(work: Path, memory: str) -> dict[str, Any]:
+    """LENGTHS one at a time from host memory, within the step; with damage in both tiers, and in
+    memory alone."""
+    store = work / "in-step"
+    local = {"directory": memory, "max_cache_size_gb": 0.2}
+    llm = _llama(
+        work,
+        connector(store, backend=["local", "gds"], local_config=local, load_in_step="memory"),
+    )
+    result: dict[str, Any] = {}
+
+    def one_by_one(name: str) -> None:
+        forget_local(llm)
+        result[name] = [serve(llm, [ids])[0] for ids in LENGTHS]
+        result[f"{name}_counters"] = settle_saves(llm)
+        published_once(llm, "penstock_write_behind_pending_bytes", 0)
+
+    one_by_one("first")
+    one_by_one("again")
+    damage.flip_everything(Path(memory))
+    damage.flip_everything(store)
+    one_by_one("damaged")
+    one_by_one("saved")  # a request whose load failed saves nothing
+    one_by_one("healed")
+    damage.flip_everything(Path(memory))
+    one_by_one("mended")
+    return result
+
+
+@scenario
 def abort_storm(work: Path) -> dict[str, Any]:
     """Requests come and are aborted at every step of their lives, over a warm store."""
     llm = _llama(work, connector(work / "storm"), **FEW_BLOCKS)

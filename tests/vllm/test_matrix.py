@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -68,6 +69,27 @@ def test_synchronous_loads(engines, baseline, same, layerwise):
     assert seen["again_counters"]["restored_tokens"] == TOKENS
     assert seen["damaged_counters"]["failed_loads"] >= 1
     assert seen["healed_counters"]["failed_loads"] == seen["damaged_counters"]["failed_loads"]
+
+
+def test_loads_within_the_step(engines, baseline, same):
+    with tempfile.TemporaryDirectory(prefix="penstock-test-", dir="/dev/shm") as directory:
+        seen = engines.run("in_step", memory=f"{directory}/local")
+    steps = ("first", "again", "damaged", "saved", "healed", "mended")
+    for step in steps:
+        same(baseline["lengths"], seen[step])
+
+    def gained(step: str, before: str, name: str) -> float:
+        after, before = seen[f"{step}_counters"], seen[f"{before}_counters"]
+        return after.get(name, 0) - before.get(name, 0)
+
+    assert gained("again", "first", "restored_tokens") == TOKENS
+    assert gained("again", "first", "in_step_loads") == 3  # the first has to show that loads work
+    assert gained("damaged", "again", "restored_tokens") == 0
+    assert gained("damaged", "again", "in_step_loads") == 1
+    assert gained("healed", "saved", "restored_tokens") == TOKENS
+    assert gained("mended", "healed", "restored_tokens") == TOKENS
+    assert gained("mended", "healed", "in_step_loads") == 4
+    assert gained("mended", "damaged", "failed_loads") == 0
 
 
 def test_decoded_tokens_are_left_out_when_asked(engines):

@@ -72,7 +72,8 @@ class PenstockConnector(KVConnectorBase_V1, SupportsHMA):
             self._scheduler = SchedulerHalf(vllm_config, config, plan, shards)
         else:
             rank = Rank.of(vllm_config.parallel_config.rank, replicas)
-            self._worker = WorkerHalf(config, plan, rank)
+            overlapping = vllm_config.scheduler_config.async_scheduling
+            self._worker = WorkerHalf(config, plan, rank, overlapping)
         self._results = Results()
 
     @property

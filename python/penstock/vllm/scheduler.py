@@ -23,6 +23,7 @@ from penstock import _core
 from penstock.probe import Probe
 from penstock.vllm import namespace
 from penstock.vllm.chooser import LoadChooser
+from penstock.vllm.in_step import InStep
 from penstock.vllm.inflight import InFlight
 from penstock.vllm.layout import NULL_BLOCK, Plan
 from penstock.vllm.messages import (
@@ -48,6 +49,7 @@ logger = init_logger("vllm.penstock")  # vLLM configures loggers under its own n
 _LOOKUP_WAIT_US = 1000  # spent once a step, on the first answer that is not there
 _LOOKUP_DEADLINE = 0.1  # seconds; later, the answer is "nothing"
 _ANSWER_LIFE = 5.0  # seconds that an answer is believed while a request waits to be admitted
+_FRESH = 0.2  # seconds that it is good for a load that must not fail
 _PAUSE = 30.0  # seconds without loads after a drive was stuck or failed
 _PAUSING = ("timeout", "I/O error")
 
@@ -61,6 +63,7 @@ class SchedulerHalf:
         self._engine = _core.Engine.open(config, [])
         self._inflight = InFlight(int(config.max_load_gb_in_flight * 1e9), config.load_deadline_s)
         self._chooser = LoadChooser(config, plan)
+        self._in_step = InStep(config, plan, vllm_config.scheduler_config.async_scheduling)
         self._probe = Probe(self._engine.probe_drives) if config.load_policy == "auto" else None
         self._samples = EngineSamples(self._engine, levels=False) if config.enable_metrics else None
         self._requests: dict[str, Tracked] = {}
@@ -94,6 +97,7 @@ class SchedulerHalf:
         """Starts a new epoch: what was saved before is not found again by this engine."""
         self._epoch = uuid.uuid4().hex
         self._namespace = None
+        self._in_step.forget()
         for state in self._requests.values():
             state.runs, state.lookup, state.may_save = [], None, False
         return True
@@ -176,7 +180,12 @@ class SchedulerHalf:
         if not self._inflight.has_room(self._load_bytes(computed, computed + tokens)):
             return None, False
         state.offer = computed
-        return tokens, self._config.use_async
+        is_fresh = time.monotonic() - state.asked_at < _FRESH
+        state.is_async = self._config.use_async and not (
+            is_fresh
+            and self._in_step.suits(request.request_id, state.choice.end, runs, state.on_drives)
+        )
+        return tokens, state.is_async
 
     def _longest_hit(self, request: Request) -> int:
         return (request.num_tokens - 1) // self._plan.chunk  # one token is always computed
@@ -207,6 +216,7 @@ class SchedulerHalf:
             self._waited = True
             if found is not None:
                 state.runs = _tiers_of(state.lookup, found)
+                state.on_drives = state.lookup.held_by("gds")
             elif time.monotonic() - state.asked_at > _LOOKUP_DEADLINE:
                 state.runs = []
             if state.runs is not None:
@@ -223,25 +233,30 @@ class SchedulerHalf:
             return
         choice, state.choice = state.choice, None
         self._waiting.discard(request.request_id)
+        must_succeed = self._in_step.overlapping and not state.is_async
         load = Load(
             request.request_id,
             begin=state.offer,
             end=state.offer + tokens,
-            is_async=self._config.use_async,
-            deadline=self._chooser.deadline(choice),
+            is_async=state.is_async,
+            deadline=0.0 if must_succeed else self._chooser.deadline(choice),
         )
         self._chooser.started(request.request_id, load.begin, choice, state.runs or ())
         fill_load(load, self._plan, state.chain, tables)
         self._note_allocated(tables, load.begin)
         self._step.loads.append(load)
         chunks = state.chain[load.begin // self._plan.chunk : -(-load.end // self._plan.chunk)]
-        if load.is_async:  # a synchronous one is over before anybody asks again
+        self._in_step.busy(request.request_id)
+        if not load.is_async:  # it is over before anybody asks again
+            self._in_step.start(request.request_id)
+        else:
             size = self._load_bytes(load.begin, load.end)
             self._inflight.start(request.request_id, tuple(chunks), size)
 
     def build_step(self, output: SchedulerOutput) -> StepMetadata:
         """The worker's part of a step. Begins a new one."""
         for new in output.scheduled_new_reqs:
+            self._in_step.busy(new.req_id)
             self._note_allocated(new.block_ids, new.num_computed_tokens)
             self._keep_tables(new.req_id, new.block_ids, fresh=True)
             self._scheduled(output, new.req_id, new.num_computed_tokens)
@@ -258,7 +273,7 @@ class SchedulerHalf:
         if self._probe is not None and (read := self._probe.take()) is not None:
             self._chooser.learn_probe(*read)
         step.prefill = self._chooser.take_step()
-        if step.loads and not self._config.use_async:
+        if any(not load.is_async for load in step.loads):
             step.prefill = None  # the step waits for them
         step.counts = self._chooser.take_counts()
         if self._samples is not None:
@@ -336,7 +351,7 @@ class SchedulerHalf:
             if failure is not None:
                 self._load_failed(request_id, failure)
             else:
-                self._chooser.complete(request_id)
+                self._load_complete(request_id)
 
     def _take_report(self, report: WorkerReport) -> None:
         for i in range(0, len(report.steps), 3):
@@ -345,20 +360,26 @@ class SchedulerHalf:
             self._chooser.measured(request_id, seconds)
             if self._probe is not None:
                 self._probe.loaded()
-            if not self._config.use_async and request_id not in report.failures:
-                self._chooser.complete(request_id)
+            if self._in_step.is_loading(request_id) and request_id not in report.failures:
+                self._load_complete(request_id)
         for request_id, failure in report.failures.items():
-            if self._config.use_async:  # the other ranks may still be loading
-                self._inflight.fail(request_id, failure)
-            else:
+            if self._in_step.is_loading(request_id):
                 self._load_failed(request_id, failure)
+            else:  # the other ranks may still be loading
+                self._inflight.fail(request_id, failure)
 
     def finished(self, request: Request) -> None:
         """Nothing is held: see the fence. A load that still runs is ended by its worker."""
         self._requests.pop(request.request_id, None)
         self._waiting.discard(request.request_id)
+        self._in_step.finished(request.request_id)
+
+    def _load_complete(self, request_id: str) -> None:
+        self._chooser.complete(request_id)
+        self._in_step.end(request_id, good=True)
 
     def _load_failed(self, request_id: str, failure: LoadFailure) -> None:
+        self._in_step.end(request_id, good=False)
         state = self._requests.get(request_id)
         if state is not None:
             # vLLM asks again when no block was left; a claim repeated would never end.

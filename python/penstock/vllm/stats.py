@@ -32,6 +32,7 @@ COUNTERS = (
     "saved_bytes",
     "save_seconds",
     "failed_loads",
+    "in_step_loads",  # of all loads: within a step, not beside the steps
     "failed_tokens",
     "dropped_chunks",  # not saved: queue full, no space, or overwritten
     "known_chunks",  # not saved again

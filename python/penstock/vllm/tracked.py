@@ -23,8 +23,10 @@ class Tracked:
     asked_preemptions: int = 0
     # Tiers from fast to slow, and chunks, from the first on, that they and faster ones hold.
     runs: list[tuple[str, int]] | None = None  # None: not known yet
+    on_drives: int = 0  # chunks, from the first on, that the drives have
     choice: Choice | None = None  # the last one, until it is acted on
     offer: int = 0  # tokens that were computed when the last offer was made
+    is_async: bool = True  # of the last offer
     saved: int = 0  # chunks, from the first on, that are in the store or handed to the worker
     tables: tuple[list[int], ...] = ()  # own block tables, for vLLM before 0.32
 
@@ -44,3 +46,4 @@ class Tracked:
         if self.found > chunk:
             self.runs = [(tier, min(end, chunk)) for tier, end in self.runs or ()]
             self.saved = min(self.saved, chunk)
+            self.on_drives = min(self.on_drives, chunk)

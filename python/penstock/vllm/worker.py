@@ -33,7 +33,12 @@ from penstock.vllm.step_timer import StepTimer
 logger = init_logger("vllm.penstock")
 
 _RETRY = 30.0  # seconds until a store that did not answer is asked again
+_AGAIN = 0.01  # seconds until a load that cannot wait for the next step is submitted again
 _DRAIN = 2.0  # seconds that shutdown waits for saves; vLLM kills the process after 5
+
+
+class LoadLost(RuntimeError):
+    """A load within a step has failed, and vLLM would keep a token that was computed without it."""
 
 
 @dataclass
@@ -63,10 +68,13 @@ class Rank:
 
 
 class WorkerHalf:
-    def __init__(self, config: Any, plan: Plan, rank: Rank) -> None:
+    def __init__(self, config: Any, plan: Plan, rank: Rank, overlapping: bool = False) -> None:
+        """`overlapping`: vLLM schedules a step before the one before it has ended."""
         self._config = config
         self._plan = plan
         self._rank = rank
+        self._overlapping = overlapping
+        self._is_layerwise = config.enable_layerwise and not config.use_async
         self._engine: Any = None
         self._handshake: Handshake | None = None
         self._layers: dict[str, int] = {}
@@ -83,6 +91,7 @@ class WorkerHalf:
         self._report = WorkerReport()
         self._stats = PenstockStats()
         self._samples: EngineSamples | None = None
+        self._step_failed = False  # a load within this step
 
     # -- start and end ---------------------------------------------------------------------------
 
@@ -128,13 +137,33 @@ class WorkerHalf:
             self._timer.begin()
 
     def start_loads(self, step: StepMetadata) -> None:
+        """Before the forward pass."""
+        self._step_failed = False
         for load in step.loads:
             job = self._submit("load", load, self._rank.shard)
+            if job is None and self._overlapping and not load.is_async:
+                job = self._submit_at_last(load)
             if job is None:
                 self._end_load(load, load.begin // self._plan.chunk, "busy")
-            else:
-                self._loads[job] = load
-        if not self._config.use_async and not self._config.enable_layerwise:
+                continue
+            self._loads[job] = load
+            if not load.is_async and not self._is_layerwise:
+                self._wait_for_all(job)
+
+    def _submit_at_last(self, load: Load) -> int | None:
+        until = time.monotonic() + self._config.load_deadline_s
+        job = None
+        while job is None and time.monotonic() < until:
+            self._engine.wait(_AGAIN)
+            self._reap()
+            job = self._submit("load", load, self._rank.shard)
+        return job
+
+    def _wait_for_all(self, job: int) -> None:
+        """Nothing that follows reads the pages before they are there. On a GPU its stream waits,
+        and the step is launched meanwhile; else the caller."""
+        stream, last = self._stream(), max(self._layers.values(), default=0)
+        if stream is None or not self._engine.wait_layer_on_stream(job, last, stream):
             self._settle()
 
     def wait_for_layer(self, layer_name: str) -> None:
@@ -142,7 +171,7 @@ class WorkerHalf:
         before they are there. On a GPU its stream waits, else the caller.
         """
         layer = self._layers.get(layer_name)
-        if self._config.use_async or layer is None:
+        if not self._is_layerwise or layer is None:
             return
         stream = self._stream()
         for job in self._loads:
@@ -155,10 +184,9 @@ class WorkerHalf:
         """After the forward pass."""
         if step.prefill is not None and self._timer is not None:
             self._timer.end(*step.prefill)
-        if not self._config.use_async:
-            self._settle()
-            if self._report.failures:
-                return  # this step computed over KV that is not there
+        self._settle()
+        if self._step_failed:
+            return  # this step computed over KV that is not there
         for save in step.saves:
             if not self._rank.writes(save):
                 continue
@@ -196,7 +224,6 @@ class WorkerHalf:
         namespace = self._open_namespace()
         if namespace is None:
             return None
-        layerwise = not self._config.use_async and self._config.enable_layerwise
         try:
             return self._engine.submit(
                 kind,
@@ -206,7 +233,7 @@ class WorkerHalf:
                 bytes(work.parents),
                 work.groups.tolist(),
                 work.rows.tolist(),
-                layerwise=layerwise and kind == "load",
+                layerwise=self._is_layerwise and kind == "load",
                 deadline_s=work.deadline if isinstance(work, Load) else 0.0,
                 stream=self._stream(),
             )
@@ -224,8 +251,8 @@ class WorkerHalf:
         return self._namespace
 
     def _settle(self) -> None:
-        """Waits for synchronous loads; the core ends each at its deadline."""
-        while self._loads:
+        """Waits for loads within the step; the core ends each at its deadline."""
+        while any(not load.is_async for load in self._loads.values()):
             self._engine.wait(self._config.load_deadline_s)
             self._reap()
 
@@ -261,6 +288,7 @@ class WorkerHalf:
             self._stats.add("restored_tokens", good_until - load.begin)
             self._stats.add("failed_tokens", load.end - good_until)
             self._stats.add("failed_loads", 1 if status else 0)
+            self._stats.add("in_step_loads", 0 if load.is_async else 1)
         if load.is_async:
             self._results.received.add(load.request_id)
         if load.request_id in self._ended:
@@ -268,6 +296,10 @@ class WorkerHalf:
             return
         if not status:
             return
+        if not load.is_async:
+            self._step_failed = True
+            if self._overlapping:
+                raise LoadLost(_lost(load, first_bad, status))
         self._report.failures[load.request_id] = LoadFailure(first_bad, status)
         if whole:
             self._results.failed.add(load.request_id)
@@ -294,3 +326,12 @@ class WorkerHalf:
         self._stats.add("dropped_chunks", len(save.chunks) - len(kept) - known)
         if self._rank.shard == 0:
             self._stats.add("saved_tokens", len(set(kept)) * self._plan.chunk)
+
+
+def _lost(load: Load, chunk: int, status: str) -> str:
+    return (
+        f"penstock: chunk {chunk} of request {load.request_id} could not be loaded within the step "
+        f"({status}), neither from memory nor from a drive. vLLM has scheduled the next step "
+        "already and would keep a token that was computed without it, so this engine ends. "
+        "load_in_step: never loads beside the steps, where such a request is computed instead"
+    )

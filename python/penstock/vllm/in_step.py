@@ -1,0 +1,61 @@
+"""Loads within a step, for the scheduler half: which hits are one, and which are under way.
+
+A load beside the steps ends before vLLM launches the step that uses it. Within the step the two
+overlap: the launch takes as long as copying some 10,000 tokens from memory, and the GPU's stream
+waits for the copy. The price is that whatever runs beside it waits too, and that with asynchronous
+scheduling a load that fails cannot be taken back: vLLM has scheduled the next step by then, and
+keeps its token. So only an engine that has nothing else to do loads this way, from memory, and
+with asynchronous scheduling only what the drives could give as well. One thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from penstock.vllm.layout import Plan
+
+
+class InStep:
+    """Owned by the scheduler half."""
+
+    def __init__(self, config: Any, plan: Plan, overlapping: bool) -> None:
+        # With several groups vLLM ends when a load within a step fails.
+        self._enabled = config.load_in_step == "memory" and len(plan.groups) == 1
+        self.overlapping = overlapping  # steps are scheduled before the one before them has ended
+        self._works = False  # a load has come back, and none has failed since
+        self._busy: set[str] = set()  # requests that compute or load
+        self._loads: set[str] = set()
+
+    def suits(
+        self, request_id: str, end: int, runs: Sequence[tuple[str, int]], on_drives: int
+    ) -> bool:
+        """Whether a hit of `end` chunks is loaded within the step. `runs`: where they lie, from
+        fast to slow; `on_drives`: chunks, from the first on, that the drives have."""
+        if not self._enabled or not self._works or self._busy - {request_id}:
+            return False
+        in_memory = runs[0][1] if runs and runs[0][0] == "local" else 0
+        return end <= in_memory and (not self.overlapping or end <= on_drives)
+
+    def start(self, request_id: str) -> None:
+        self._loads.add(request_id)
+
+    def is_loading(self, request_id: str) -> bool:
+        return request_id in self._loads
+
+    def end(self, request_id: str, good: bool) -> None:
+        """A load has ended, of any kind."""
+        self._loads.discard(request_id)
+        self._works = good
+
+    def forget(self) -> None:
+        """The next load is one of which nothing is known."""
+        self._works = False
+
+    def busy(self, request_id: str) -> None:
+        """A request has been given something to compute, or a load."""
+        self._busy.add(request_id)
+
+    def finished(self, request_id: str) -> None:
+        self._busy.discard(request_id)
+        self._loads.discard(request_id)

@@ -1,0 +1,198 @@
+"""Loads within a step: when they are chosen, and what happens if one fails."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from halves import BLOCKS, OTHER_TABLE, TABLE, TOKENS, Pair, warm
+from penstock.vllm.worker import LoadLost, Results
+from vllm.utils.hashing import sha256
+from vllm.v1.core import kv_cache_utils
+
+HIT = 192
+TABLES = [list(range(first, first + 13)) for first in (1, 14, 27, 40)]
+assert TABLES[-1][-1] < BLOCKS
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    kv_cache_utils.init_none_hash(sha256)
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="penstock-test-", dir="/dev/shm") as directory:
+        yield Path(directory) / "local"
+
+
+@pytest.fixture
+def make(tmp_path: Path, memory: Path) -> Iterator[Callable[..., Pair]]:
+    made: list[Pair] = []
+
+    def make(**settings) -> Pair:
+        defaults = {
+            "backend": ["local", "gds"],
+            "load_in_step": "memory",
+            "local_config": {"directory": str(memory), "max_cache_size_gb": 0.05},
+        }
+        made.append(Pair(tmp_path, **{**defaults, **settings}))
+        return made[-1]
+
+    yield make
+    for pair in made:
+        pair.close()
+
+
+def on_the_drive(pair: Pair) -> None:
+    deadline = time.monotonic() + 20
+    while pair.worker._engine.metrics()["write_behind_pending_bytes"] > 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def ready(pair: Pair) -> None:
+    """A chain in both tiers, and a load that has come back."""
+    warm(pair)
+    on_the_drive(pair)
+    request = pair.add("proves", TOKENS)
+    assert pair.matched(request) == (HIT, True)
+    pair.scheduler.allocated(request, (OTHER_TABLE,), HIT)
+    pair.wait_for_load()
+    finish(pair, request, "first")
+
+
+def finish(pair: Pair, *requests) -> None:
+    for request in requests:
+        if isinstance(request, str):
+            pair.scheduler._in_step.finished(request)
+        else:
+            pair.scheduler.finished(request)
+
+
+def load(pair: Pair, name: str, table: list[int]) -> Results:
+    """A request whose hit is loaded within the step that computes the rest."""
+    request = pair.add(name, TOKENS)
+    assert pair.matched(request) == (HIT, False)
+    pair.scheduler.allocated(request, (table,), HIT)
+    results = pair.step((request, table, HIT, len(TOKENS) - HIT))
+    assert not results.received  # vLLM knows no load
+    finish(pair, request)
+    return results
+
+
+def same(pair: Pair, table: list[int]) -> bool:
+    return all(torch.equal(cache[TABLE[:12]], cache[table[:12]]) for cache in pair.caches.values())
+
+
+def damage(pool: Path) -> None:
+    """A byte of every block."""
+    with pool.open("r+b") as file:
+        for at in range(4096 + 100, pool.stat().st_size, 4096):
+            file.seek(at)
+            byte = file.read(1)
+            file.seek(at)
+            file.write(bytes([byte[0] ^ 1]))
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_the_first_hit_goes_beside_the_steps_and_the_next_within_one(make, overlapping):
+    pair = make(overlapping=overlapping)
+    ready(pair)
+    assert load(pair, "within", TABLES[3]) == Results()
+    assert same(pair, TABLES[3])
+    assert not any(cache[TABLES[3][12]].any() for cache in pair.caches.values())
+    assert pair.worker._stats.data["in_step_loads"] == 1
+    assert load(pair, "again", TABLES[1]) == Results()
+    assert pair.worker._stats.data["in_step_loads"] == 2
+
+
+def test_only_where_it_was_asked_for(make):
+    pair = make(load_in_step="never")
+    ready(pair)
+    assert pair.matched(pair.add("next", TOKENS)) == (HIT, True)
+
+
+def test_not_beside_others(make):
+    pair = make()
+    ready(pair)
+    other = pair.add("other", list(range(500, 520)))
+    pair.step((other, TABLES[1][:2], 0, 20))
+    request = pair.add("next", TOKENS)
+    assert pair.matched(request) == (HIT, True)
+    finish(pair, other)
+    assert pair.matched(request) == (HIT, False)
+
+
+def test_not_two_at_a_time(make):
+    pair = make()
+    ready(pair)
+    one, two = pair.add("one", TOKENS), pair.add("two", TOKENS)
+    assert pair.matched(one) == (HIT, False)
+    pair.scheduler.allocated(one, (TABLES[1],), HIT)
+    assert pair.matched(two) == (HIT, True)
+
+
+@pytest.mark.parametrize(("overlapping", "within"), [(False, True), (True, False)])
+def test_what_no_drive_holds_must_not_fail(make, overlapping, within):
+    pair = make(backend="local", overlapping=overlapping)
+    warm(pair)
+    request = pair.add("proves", TOKENS)
+    pair.matched(request)
+    pair.scheduler.allocated(request, (OTHER_TABLE,), HIT)
+    pair.wait_for_load()
+    finish(pair, request, "first")
+    assert pair.matched(pair.add("next", TOKENS)) == (HIT, not within)
+
+
+def test_what_the_drive_must_give_goes_beside_the_steps(make, tmp_path, memory):
+    pair = make()
+    warm(pair)
+    on_the_drive(pair)
+    pair.close()
+    for file in memory.iterdir():
+        file.unlink()
+    pair = make(local_config={"directory": str(memory), "max_cache_size_gb": 0.05})
+    request = pair.add("proves", TOKENS)
+    assert pair.matched(request) == (HIT, True)
+    pair.scheduler.allocated(request, (OTHER_TABLE,), HIT)
+    pair.wait_for_load()
+    assert not pair.scheduler._in_step.suits("next", 3, [("gds", 3)], 3)
+    assert pair.scheduler._in_step.suits("proves", 3, [("local", 3)], 3)
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_damage_in_memory_is_read_from_the_drive_within_the_step(make, memory, overlapping):
+    pair = make(overlapping=overlapping)
+    ready(pair)
+    damage(memory / "pool.data")
+    assert load(pair, "within", TABLES[3]) == Results()
+    assert same(pair, TABLES[3])
+    assert pair.worker._engine.metrics()["load_chunks_reread"] == 3
+
+
+def test_damage_of_both_is_computed_where_vllm_can_take_the_token_back(make, tmp_path, memory):
+    pair = make()
+    ready(pair)
+    damage(memory / "pool.data")
+    damage(tmp_path / "store" / "pool.data")
+    results = load(pair, "within", TABLES[3])
+    assert results.invalid_blocks == set(TABLES[3][:12])
+    assert pair.worker._stats.data["failed_loads"] == 1
+    # Nothing is saved of a step that computed over it, and the next load is beside the steps.
+    assert not pair.worker._saves
+    assert not pair.scheduler._in_step.suits("next", 3, [("local", 3)], 3)
+
+
+def test_damage_of_both_ends_an_engine_that_would_keep_the_token(make, tmp_path, memory):
+    pair = make(overlapping=True)
+    ready(pair)
+    damage(memory / "pool.data")
+    damage(tmp_path / "store" / "pool.data")
+    with pytest.raises(LoadLost, match="load_in_step: never"):
+        load(pair, "within", TABLES[3])
+    pair.worker._loads.clear()
