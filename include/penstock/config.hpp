@@ -54,8 +54,8 @@ struct Config {
   bool use_mla = false;
   bool save_decode_cache = true;
   bool enable_metrics = true;
-  std::string log_level = "info";    // debug | info | warning | error
-  std::string load_policy = "auto";  // auto | always
+  std::string log_level = "info";      // debug | info | warning | error
+  std::string load_policy = "auto";    // auto | always
   std::string load_in_step = "never";  // never | memory
 
   Result<void> validate() const;

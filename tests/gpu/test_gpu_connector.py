@@ -7,6 +7,7 @@ tests/python.
 from __future__ import annotations
 
 import sys
+import tempfile
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICE = "cuda:0"
 
+import in_step_cases  # noqa: E402
 import kv_layouts  # noqa: E402
-from halves import OTHER_TABLE, TABLE, Pair, start_load, warm  # noqa: E402
+from halves import OTHER_TABLE, TABLE, Pair, start_load, step_output, warm  # noqa: E402
 from penstock.vllm.step_timer import StepTimer  # noqa: E402
 from penstock.vllm.worker import Results  # noqa: E402
 from vllm.utils.hashing import sha256  # noqa: E402
@@ -147,3 +149,40 @@ def test_damage_is_found_on_the_gpu(pair, tmp_path):
     results = pair.wait_for_load()
     assert results.received == {"second"}
     assert results.invalid_blocks == set(OTHER_TABLE[:12])
+
+
+@pytest.fixture
+def in_step(tmp_path):
+    """A pair whose hits in memory are loaded within the step, and its memory."""
+    kv_cache_utils.init_none_hash(sha256)
+    with tempfile.TemporaryDirectory(prefix="penstock-test-", dir="/dev/shm") as directory:
+        memory = Path(directory) / "local"
+        pair = Pair(tmp_path, DEVICE, overlapping=True, **in_step_cases.settings(memory))
+        in_step_cases.ready(pair)
+        yield pair, memory
+        pair.close()
+
+
+def test_the_stream_waits_for_a_load_within_the_step(in_step):
+    pair, _ = in_step
+    table = in_step_cases.TABLES[3]
+    request = pair.add("within", in_step_cases.TOKENS)
+    assert pair.matched(request) == (in_step_cases.HIT, False)
+    pair.scheduler.allocated(request, (table,), in_step_cases.HIT)
+    meta = pair.scheduler.build_step(step_output((request, table, in_step_cases.HIT, 8)))
+    pair.worker.fence(meta)
+    pair.worker.start_loads(meta)
+    seen = [cache[table[:12]].clone() for cache in pair.caches.values()]  # the forward pass
+    pair.worker.submit_saves(meta)
+    assert pair.report(pair.worker.results(set())) == Results()
+    for copy, cache in zip(seen, pair.caches.values(), strict=True):
+        assert torch.equal(copy, cache[TABLE[:12]])
+
+
+def test_damage_in_memory_is_read_from_the_drive_before_the_stream_goes_on(in_step):
+    pair, memory = in_step
+    in_step_cases.damage(memory / "pool.data")
+    table = in_step_cases.TABLES[1]
+    assert in_step_cases.load(pair, "within", table) == Results()
+    assert in_step_cases.same(pair, table)
+    assert pair.worker._engine.metrics()["load_chunks_reread"] == 3

@@ -61,10 +61,11 @@ def tokens(run: list[dict]) -> list[list[int]]:
         ("llama", True, {"backend": "gds"}),
         ("llama", False, {"backend": "gds"}),
         ("llama", True, {"backend": "local"}),
+        ("llama", False, {"backend": ["local", "gds"], "load_in_step": "memory"}),
         ("mla", True, {"backend": "gds"}),
         ("mla", True, {"backend": ["local", "gds"]}),
     ],
-    ids=["llama-eager", "llama-graphs", "llama-dram", "mla-eager", "mla-both"],
+    ids=["llama-eager", "llama-graphs", "llama-dram", "llama-in-step", "mla-eager", "mla-both"],
 )
 def test_a_restarted_engine_goes_on_from_the_store(tmp_path, kind, eager, settings):
     model = make_model(kind, tmp_path / "model")
@@ -87,6 +88,8 @@ def test_a_restarted_engine_goes_on_from_the_store(tmp_path, kind, eager, settin
             subprocess.run(["rm", "-rf", settings["local_config"]["directory"]], check=True)
     assert tokens(saved["first"]) == tokens(reference["first"])
     assert restored["counters"]["restored_tokens"] == RESTORABLE
+    within = len(LENGTHS) - 1 if "load_in_step" in settings else 0  # the first one proves itself
+    assert restored["counters"]["in_step_loads"] == within
     assert tokens(restored["first"]) == tokens(reference["again"])
     for ours, theirs in zip(restored["first"], reference["again"], strict=True):
         assert ours["logprobs"] == pytest.approx(theirs["logprobs"], abs=1e-4)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from halves import BLOCKS, OTHER_TABLE, TABLE, TOKENS, Pair, warm
+from halves import OTHER_TABLE, TOKENS, Pair, warm
+from in_step_cases import HIT, TABLES, damage, finish, load, on_the_drive, ready, same, settings
 from penstock.vllm.worker import LoadLost, Results
 from vllm.utils.hashing import sha256
 from vllm.v1.core import kv_cache_utils
-
-HIT = 192
-TABLES = [list(range(first, first + 13)) for first in (1, 14, 27, 40)]
-assert TABLES[-1][-1] < BLOCKS
 
 
 @pytest.fixture(autouse=True)
@@ -34,69 +29,13 @@ def memory() -> Iterator[Path]:
 def make(tmp_path: Path, memory: Path) -> Iterator[Callable[..., Pair]]:
     made: list[Pair] = []
 
-    def make(**settings) -> Pair:
-        defaults = {
-            "backend": ["local", "gds"],
-            "load_in_step": "memory",
-            "local_config": {"directory": str(memory), "max_cache_size_gb": 0.05},
-        }
-        made.append(Pair(tmp_path, **{**defaults, **settings}))
+    def make(**others) -> Pair:
+        made.append(Pair(tmp_path, **{**settings(memory), **others}))
         return made[-1]
 
     yield make
     for pair in made:
         pair.close()
-
-
-def on_the_drive(pair: Pair) -> None:
-    deadline = time.monotonic() + 20
-    while pair.worker._engine.metrics()["write_behind_pending_bytes"] > 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def ready(pair: Pair) -> None:
-    """A chain in both tiers, and a load that has come back."""
-    warm(pair)
-    on_the_drive(pair)
-    request = pair.add("proves", TOKENS)
-    assert pair.matched(request) == (HIT, True)
-    pair.scheduler.allocated(request, (OTHER_TABLE,), HIT)
-    pair.wait_for_load()
-    finish(pair, request, "first")
-
-
-def finish(pair: Pair, *requests) -> None:
-    for request in requests:
-        if isinstance(request, str):
-            pair.scheduler._in_step.finished(request)
-        else:
-            pair.scheduler.finished(request)
-
-
-def load(pair: Pair, name: str, table: list[int]) -> Results:
-    """A request whose hit is loaded within the step that computes the rest."""
-    request = pair.add(name, TOKENS)
-    assert pair.matched(request) == (HIT, False)
-    pair.scheduler.allocated(request, (table,), HIT)
-    results = pair.step((request, table, HIT, len(TOKENS) - HIT))
-    assert not results.received  # vLLM knows no load
-    finish(pair, request)
-    return results
-
-
-def same(pair: Pair, table: list[int]) -> bool:
-    return all(torch.equal(cache[TABLE[:12]], cache[table[:12]]) for cache in pair.caches.values())
-
-
-def damage(pool: Path) -> None:
-    """A byte of every block."""
-    with pool.open("r+b") as file:
-        for at in range(4096 + 100, pool.stat().st_size, 4096):
-            file.seek(at)
-            byte = file.read(1)
-            file.seek(at)
-            file.write(bytes([byte[0] ^ 1]))
 
 
 @pytest.mark.parametrize("overlapping", [False, True])
@@ -156,7 +95,7 @@ def test_what_the_drive_must_give_goes_beside_the_steps(make, tmp_path, memory):
     pair.close()
     for file in memory.iterdir():
         file.unlink()
-    pair = make(local_config={"directory": str(memory), "max_cache_size_gb": 0.05})
+    pair = make()
     request = pair.add("proves", TOKENS)
     assert pair.matched(request) == (HIT, True)
     pair.scheduler.allocated(request, (OTHER_TABLE,), HIT)
