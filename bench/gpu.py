@@ -6,7 +6,7 @@ O_DIRECT read of the pool file (1 MiB requests, 32 in flight), a bf16 matrix pro
     python bench/gpu.py [--dir DIRECTORY] [--gb 4] [--rounds 5] [--json FILE] [--only PART ...]
 
 Parts: dram (DRAM tier), drive (through host memory), gds (the same through cuFile, forced), gemm
-(compute beside copies), layerwise, submit.
+(compute beside copies), layerwise, submit, peers (what one would write instead; bench/peers.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import peers
 import torch
 from penstock import _core
 from penstock.config import flatten
@@ -351,6 +352,28 @@ def part_submit(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     return out
 
 
+def part_peers(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
+    """Over the pages and the pool file that the engine has just used."""
+    out: dict[str, Any] = {}
+    for name, shape in SHAPES.items():
+        rig = Rig(root, shape, min(arguments.gb, 1.0))
+        rig.run("save", 0)
+        out[name] = {
+            "penstock_load_gbs": median([rig.run("load", 0) for _ in range(arguments.rounds)]),
+            "memcpy_batch": peers.attempt(
+                peers.memcpy_batch, link.host, rig.pages, rig.order, arguments.rounds
+            ),
+        }
+        if name == next(iter(SHAPES)):
+            pool, rounds = root / "cache" / "pool.data", arguments.rounds
+            out["nixl_posix"] = peers.attempt(peers.nixl_posix, pool, link.host, rounds)
+            out["cufile_threads"] = peers.attempt(peers.cufile_threads, pool, link.gpu, rounds)
+        rig.engine.close()
+        shutil.rmtree(root / "cache")
+    print("peers", json.dumps(out), flush=True)
+    return out
+
+
 PARTS = {
     "drive": part_drive,
     "gds": part_gds,
@@ -358,6 +381,7 @@ PARTS = {
     "gemm": part_gemm,
     "layerwise": part_layerwise,
     "submit": part_submit,
+    "peers": part_peers,
 }
 
 
