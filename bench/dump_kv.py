@@ -5,6 +5,8 @@ after layer, K then V, token after token. For compress_bench.
     python bench/dump_kv.py --train 120 --text FILE... --out kv.bin     a small Llama, trained here
     python bench/dump_kv.py --train 0 --text FILE... --out kv.bin       the same with random weights
 
+--fp8 writes it as an engine with an fp8 cache has it: e4m3 with a scale of 1, cut off at 448.
+
 The small model has 8 layers, 4 heads of 64, 2 with K and V, and a vocabulary of 8192 that is made
 of the same text. It is there for machines that no checkpoint reaches; a figure that was measured
 with it should say so.
@@ -54,16 +56,19 @@ def train(model: LlamaForCausalLM, tokens: torch.Tensor, seconds: float) -> None
 
 
 @torch.inference_mode()
-def dump(model: torch.nn.Module, tokens: torch.Tensor, count: int, out: Path) -> int:
+def dump(model: torch.nn.Module, tokens: torch.Tensor, count: int, out: Path, fp8: bool) -> int:
     """`count` tokens at a time, the context that a long prompt has."""
     written = 0
-    cache = model.to(torch.bfloat16)(tokens[None, :count], use_cache=True).past_key_values
+    body = model.to(torch.bfloat16).base_model  # without the head: it would make logits of all
+    cache = body(tokens[None, :count], use_cache=True).past_key_values
     layers = [(layer.keys[0], layer.values[0]) for layer in cache.layers]  # heads, tokens, size
     with out.open("wb") as file:
         for start in range(0, count - CHUNK + 1, CHUNK):
             for pair in layers:
                 for plane in pair:
                     part = plane[:, start : start + CHUNK].transpose(0, 1).contiguous()
+                    if fp8:
+                        part = part.clamp(-448, 448).to(torch.float8_e4m3fn)
                     written += file.write(part.view(torch.uint8).numpy().tobytes())
     return written
 
@@ -74,6 +79,7 @@ def main() -> None:
     parser.add_argument("--train", type=float, default=0, metavar="SECONDS")
     parser.add_argument("--text", type=Path, nargs="+", required=True)
     parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--fp8", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     text = b"\n".join(path.read_bytes() for path in options.text)
@@ -87,8 +93,10 @@ def main() -> None:
         tokens = torch.tensor(tokenizer.encode(text.decode()).ids)
         model = small_model()
         train(model, tokens[options.tokens :], options.train)
-    written = dump(model.eval(), tokens, min(options.tokens, len(tokens)), options.out)
-    print(f"{written / 1e6:.1f} MB of bf16 KV in {options.out}")
+    count = min(options.tokens, len(tokens))
+    written = dump(model.eval(), tokens, count, options.out, options.fp8)
+    kind = "fp8" if options.fp8 else "bf16"
+    print(f"{written / 1e6:.1f} MB of {kind} KV of {count} tokens in {options.out}")
 
 
 if __name__ == "__main__":
