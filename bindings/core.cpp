@@ -148,6 +148,7 @@ void bind_config(nb::module_& m) {
       .def_ro("save_decode_cache", &Config::save_decode_cache)
       .def_ro("enable_metrics", &Config::enable_metrics)
       .def_ro("log_level", &Config::log_level)
+      .def_ro("trace_file", &Config::trace_file)
       .def_ro("load_policy", &Config::load_policy)
       .def_ro("load_in_step", &Config::load_in_step);
   const auto gds = [&config](const char* name, auto member) {

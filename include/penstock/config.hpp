@@ -55,6 +55,7 @@ struct Config {
   bool save_decode_cache = true;
   bool enable_metrics = true;
   std::string log_level = "info";      // debug | info | warning | error
+  std::string trace_file;              // empty: no trace
   std::string load_policy = "auto";    // auto | always
   std::string load_in_step = "never";  // never | memory
 

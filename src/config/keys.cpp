@@ -210,6 +210,11 @@ std::vector<ConfigKey> make_keys() {
        .access = &field<&C::log_level>,
        .help = "Least important lines that are logged.",
        .choices = {"debug", "info", "warning", "error"}},
+      {.name = "trace_file",
+       .access = &field<&C::trace_file>,
+       .help =
+           "With vLLM, a file for ui.perfetto.dev that each rank writes when it ends (out.json: "
+           "out.0.json, out.1.json, ...): its last 65,536 events. Empty: none."},
       {.name = "load_policy",
        .access = &field<&C::load_policy>,
        .help = "auto: a hit is loaded as far as that is expected to be sooner than computing it "

@@ -5,6 +5,7 @@ What needs a whole engine is in tests/vllm; here are the rules that an engine sh
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -261,3 +262,18 @@ def test_ranks_with_the_same_kv_share_a_shard_and_one_writes(rank, replicas, sha
 
 def test_a_step_without_work_costs_nothing(pair):
     assert pair.scheduler.build_step(step_output()) == StepMetadata()
+
+
+def test_a_trace_of_what_a_rank_did(tmp_path):
+    pair = Pair(tmp_path, trace_file=str(tmp_path / "out.json"))
+    warm(pair)
+    start_load(pair, "second")
+    pair.wait_for_load()
+    pair.close()
+    events = json.loads((tmp_path / "out.0.json").read_text())["traceEvents"]
+    assert {"save", "load"} <= {event["name"] for event in events}
+
+
+def test_a_trace_that_cannot_be_written_is_told_at_the_start(tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        Pair(tmp_path, trace_file=str(tmp_path / "nowhere" / "out.json"))

@@ -92,7 +92,9 @@ TEST(Config, EveryKeyReachesItsOwnField) {
                                                      {"save_decode_cache", "false"},
                                                      {"enable_metrics", "false"},
                                                      {"log_level", "debug"},
-                                                     {"load_policy", "always"}};
+                                                     {"trace_file", "/t/out.json"},
+                                                     {"load_policy", "always"},
+                                                     {"load_in_step", "memory"}};
   ASSERT_EQ(values.size(), config_keys().size());
   Config defaults;
   defaults.gds_config.cache_dir = {"/d"};

@@ -16,6 +16,7 @@ from typing import Any
 from vllm.logger import init_logger
 
 from penstock import _core
+from penstock.trace import TraceFile
 from penstock.vllm.layout import NO_ROW, Plan
 from penstock.vllm.memory import Memory
 from penstock.vllm.messages import (
@@ -91,11 +92,14 @@ class WorkerHalf:
         self._report = WorkerReport()
         self._stats = PenstockStats()
         self._samples: EngineSamples | None = None
+        self._trace: TraceFile | None = None
         self._step_failed = False  # a load within this step
 
     # -- start and end ---------------------------------------------------------------------------
 
     def register(self, memory: Memory) -> None:
+        if self._config.trace_file:
+            self._trace = TraceFile.of_rank(self._config.trace_file, self._rank.rank)
         self._engine = _core.Engine.open(self._config, memory.layouts, memory.device)
         self._layers = memory.layers
         self._stream = memory.stream
@@ -119,6 +123,8 @@ class WorkerHalf:
             self._reap()
         self._engine.close()
         self._engine = None
+        if self._trace is not None:
+            self._trace.close()
 
     # -- a step, in the order of the calls -------------------------------------------------------
 
