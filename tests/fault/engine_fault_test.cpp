@@ -70,12 +70,6 @@ class EngineFault : public testing::TestWithParam<Case> {
     return good;
   }
 
-  // Copies below a damaged one go a little later; until then a save takes them for present.
-  static bool swept(Engine& engine, NamespaceId ns) {
-    return test::eventually(
-        [&] { return engine.metrics().at("copies") == lookup_now(engine, ns, 0, kChunks); });
-  }
-
   Pages pages_{4, kRows, 16384, kRowsPerChunk};
 };
 
@@ -100,7 +94,7 @@ TEST_P(EngineFault, EveryWriteOfASaveInTurn) {
     const uint32_t good = check_load(*engine, ns);
     EXPECT_LE(good, found);
     if (status == Status::Ok && good == kChunks) ++complete;
-    ASSERT_TRUE(swept(*engine, ns));
+    ASSERT_TRUE(test::swept(*engine, ns, kChunks));
     // Nothing leaked: a fresh save of the chain fits and comes back whole.
     fill();
     run_job(*engine, chain_job(JobKind::Save, ns, 0, kChunks, kRowsPerChunk));
@@ -142,7 +136,7 @@ TEST_P(EngineFault, EveryReadOfALoadInTurn) {
       EXPECT_EQ(found, kChunks) << "operation " << n;
     }
     EXPECT_EQ(check_load(*engine, ns), found);
-    ASSERT_TRUE(swept(*engine, ns));
+    ASSERT_TRUE(test::swept(*engine, ns, kChunks));
     fill();
     run_job(*engine, chain_job(JobKind::Save, ns, 0, kChunks, kRowsPerChunk));
   }
