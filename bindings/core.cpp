@@ -14,6 +14,7 @@
 #include "base/sizes.hpp"
 #include "convert.hpp"
 #include "docs.hpp"
+#include "engine/tiers.hpp"
 #include "io/open.hpp"
 #include "io/raw_speed.hpp"
 #include "keys.hpp"
@@ -192,16 +193,16 @@ void bind_results(nb::module_& m) {
           [](const Lookup& self) {
             nb::list list;
             for (const TierRun& run : self.runs())
-              list.append(nb::make_tuple(run.tier == Tier::Local ? "local" : "gds", run.chunks));
+              list.append(nb::make_tuple(std::string{name_of(run.tier)}, run.chunks));
             return list;
           },
           docs::kLookupRuns)
       .def(
           "held_by",
           [](const Lookup& self, const std::string& tier) {
-            if (tier != "local" && tier != "gds")
-              throw nb::value_error("a tier is \"local\" or \"gds\"");
-            return self.held_by(tier == "local" ? Tier::Local : Tier::Gds);
+            for (const Tier known : kAllTiers)
+              if (tier == name_of(known)) return self.held_by(known);
+            throw nb::value_error("a tier is \"local\" or \"gds\"");
           },
           "tier"_a, docs::kLookupHeldBy);
   nb::class_<JobResult>(m, "JobResult", docs::kJobResult)

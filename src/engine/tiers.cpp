@@ -17,10 +17,6 @@ uint64_t gb_to_bytes(double gb) {
   return static_cast<uint64_t>(gb * double{kGb});
 }
 
-std::string_view name_of(Tier tier) {
-  return tier == Tier::Local ? "local" : "gds";
-}
-
 bool wants(const Config& config, const char* tier) {
   return std::find(config.backend.begin(), config.backend.end(), tier) != config.backend.end();
 }

@@ -15,6 +15,11 @@
 
 namespace penstock {
 
+// As the configuration and the figures call it.
+constexpr std::string_view name_of(Tier tier) noexcept {
+  return tier == Tier::Local ? "local" : "gds";
+}
+
 class Tiers {
  public:
   // Opens (or shares) the stores of config.backend. A new store's block size is no larger than the
