@@ -215,7 +215,7 @@ class SchedulerHalf:
             found = state.lookup.wait(0 if self._waited else _LOOKUP_WAIT_US)
             self._waited = True
             if found is not None:
-                state.runs = _tiers_of(state.lookup, found)
+                state.runs = state.lookup.runs()
                 state.on_drives = state.lookup.held_by("gds")
             elif time.monotonic() - state.asked_at > _LOOKUP_DEADLINE:
                 state.runs = []
@@ -398,8 +398,3 @@ class SchedulerHalf:
 
     def _pause(self) -> None:
         self._paused_until = time.monotonic() + _PAUSE
-
-
-def _tiers_of(lookup: Any, found: int) -> list[tuple[str, int]]:
-    """Where the chunks lie that a lookup has found."""
-    return lookup.runs() if hasattr(lookup, "runs") else [("gds", found)]
