@@ -15,11 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,15 +27,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "vllm"))
 from driver import (
     CHUNK,
     connector,
-    environment,
     forget_local,
     open_engine,
     published,
     serve,
     settle_saves,
 )
+from paused_engine import ROOT, PausedEngine, answer_requests, cpu_seconds
+from penstock import _core
 
-ROOT = Path(__file__).resolve().parents[1]
 SETTINGS: dict[str, dict[str, Any]] = {
     "raw": {"enable_compression": False},
     "zstd": {"enable_compression": True, "compression_algo": "zstd"},
@@ -49,73 +45,34 @@ WARM_UP = 2  # prompts
 COMPARED = 16  # tokens
 
 
-def cpu_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
 def engine_process(model: Path, store: str, name: str, tokens: int) -> None:
-    """Reads a line of JSON for each prompt, answers with one."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # vLLM prints to stdout too
-    llm = open_engine(
-        model,
-        connector(Path(store), max_write_gb_per_day=0, **SETTINGS[name]),
-        dtype="bfloat16",
-        block_size=128,
-        max_model_len=tokens + 2 * COMPARED,
-        kv_cache_memory_bytes=1 << 30,
-    )
-    print("ready", file=answers, flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
-        if not forget_local(llm):
-            sys.exit("vLLM did not forget its prefix cache")
-        begin, cpu = time.perf_counter(), cpu_seconds()
-        seen = serve(llm, [request["ids"]], max_tokens=request["max_tokens"])[0]
-        seen |= {"seconds": time.perf_counter() - begin, "cpu": cpu_seconds() - cpu}
-        if request["settle"]:
-            seen["counters"] = {**settle_saves(llm), **published()}
-        print(json.dumps(seen), file=answers, flush=True)
+    def make() -> Any:
+        llm = open_engine(
+            model,
+            connector(Path(store), max_write_gb_per_day=0, **SETTINGS[name]),
+            dtype="bfloat16",
+            block_size=128,
+            max_model_len=tokens + 2 * COMPARED,
+            kv_cache_memory_bytes=1 << 30,
+        )
+
+        def answer(request: dict[str, Any]) -> dict[str, Any]:
+            if not forget_local(llm):
+                sys.exit("vLLM did not forget its prefix cache")
+            begin, cpu = time.perf_counter(), cpu_seconds()
+            seen = serve(llm, [request["ids"]], max_tokens=request["max_tokens"])[0]
+            seen |= {"seconds": time.perf_counter() - begin, "cpu": cpu_seconds() - cpu}
+            if request["settle"]:
+                seen["counters"] = {**settle_saves(llm), **published()}
+            return seen
+
+        return answer
+
+    answer_requests(make)
 
 
-class EngineProcess:
-    def __init__(self, model: Path, store: Path, name: str, tokens: int) -> None:
-        path = os.pathsep.join([str(ROOT / "build" / "python"), os.environ.get("PYTHONPATH", "")])
-        self._log = store.with_suffix(".log")
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, __file__, "--engine", str(model), str(store), name, str(tokens)],
-                env=os.environ | environment(multiprocessing=False) | {"PYTHONPATH": path},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._in, self._out = self._process.stdin, self._process.stdout
-        if self._out.readline() != "ready\n":
-            self._fail()
-        self._process.send_signal(signal.SIGSTOP)
-
-    def serve(self, ids: list[int], max_tokens: int = 1, settle: bool = False) -> dict[str, Any]:
-        request = {"ids": ids, "max_tokens": max_tokens, "settle": settle}
-        self._process.send_signal(signal.SIGCONT)
-        print(json.dumps(request), file=self._in, flush=True)
-        answer = self._out.readline()
-        if not answer:
-            self._fail()
-        self._process.send_signal(signal.SIGSTOP)
-        return json.loads(answer)
-
-    def close(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-        self._in.close()
-        self._process.wait(timeout=60)
-
-    def _fail(self) -> None:
-        self._process.kill()
-        sys.exit(f"the engine did not end well:\n{self._log.read_text()[-4000:]}")
+def ask(engine: PausedEngine, ids: list[int], max_tokens: int = 1, settle: bool = False) -> Any:
+    return engine.serve({"ids": ids, "max_tokens": max_tokens, "settle": settle})
 
 
 def windows(model: Path, text: list[Path], tokens: int, count: int) -> list[list[int]]:
@@ -152,28 +109,34 @@ def measure(work: Path, options: argparse.Namespace) -> dict[str, Any]:
     prompts = windows(options.model, options.text, options.tokens, options.prompts + WARM_UP)
     names = list(SETTINGS)
     engines = {
-        name: EngineProcess(options.model, work / name, name, options.tokens) for name in names
+        name: PausedEngine(
+            [__file__, "--engine", str(options.model), str(work / name), name, str(options.tokens)],
+            work / f"{name}.log",
+        )
+        for name in names
     }
     stored: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     loads: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     different, unlike_computed, misses = 0, 0, 0
     for turn, ids in enumerate(prompts):
         for name in in_turn(names, turn):
-            stored[name].append(engines[name].serve(ids, COMPARED if turn < WARM_UP else 1, True))
+            stored[name].append(ask(engines[name], ids, COMPARED if turn < WARM_UP else 1, True))
         print(f"stored {turn + 1} of {len(prompts)} prompts", file=sys.stderr, flush=True)
     for turn, ids in enumerate(prompts):  # also what warms the restoring way up
         tokens = {}
         for name in in_turn(names, turn):
-            seen = engines[name].serve(ids, COMPARED)
+            seen = ask(engines[name], ids, COMPARED)
             tokens[name] = seen["tokens"]
             misses += seen["cached"] != options.tokens
         different += any(tokens[name] != tokens["raw"] for name in names)
         unlike_computed += tokens["raw"][0] != stored["raw"][turn]["tokens"][0]
     for turn in range(options.rounds * options.prompts):
         for name in in_turn(names, turn):
-            seen = engines[name].serve(prompts[WARM_UP + turn % options.prompts])
+            seen = ask(engines[name], prompts[WARM_UP + turn % options.prompts])
             misses += seen["cached"] != options.tokens
             loads[name].append(seen)
+    pool = work / "raw" / "pool.data"
+    drive = _core.raw_read(str(pool), min(pool.stat().st_size, 1 << 30))
     for engine in engines.values():
         engine.close()
     results = {name: summary(loads[name], stored[name]) for name in names}
@@ -185,6 +148,7 @@ def measure(work: Path, options: argparse.Namespace) -> dict[str, Any]:
         "prompts": options.prompts,
         "loads": len(loads["raw"]),
         "results": results,
+        "raw_read_gbs": drive,  # O_DIRECT, the pool of the first engine
         "prompts_with_different_tokens": different,
         "prompts_with_another_first_token_than_computed": unlike_computed,
         "not_wholly_restored": misses,

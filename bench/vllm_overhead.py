@@ -11,11 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,72 +20,43 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "vllm"))
 
-from driver import connector, counters, environment, open_engine, prompt, serve
+from driver import connector, counters, open_engine, prompt, serve
 from models import make_model
+from paused_engine import ROOT, PausedEngine, answer_requests, cpu_seconds
 
-ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 3  # prompts
+REST = 0.3  # seconds; saves go on after the answer, and end before the other engine runs
 
 
 def engine_process(model: Path, store: str) -> None:
-    """Reads "<seed> <tokens>" lines, serves a prompt for each, answers with one line of JSON."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # vLLM prints to stdout too
-    transfer = connector(Path(store)) if store else None
-    llm = open_engine(model, transfer, num_gpu_blocks_override=2048)
-    print("ready", file=answers, flush=True)
-    for line in sys.stdin:
-        seed, tokens = map(int, line.split())
-        ids = prompt(tokens, seed=seed)
-        begin = time.perf_counter()
-        serve(llm, [ids], max_tokens=1)
-        seconds = time.perf_counter() - begin
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        cpu = usage.ru_utime + usage.ru_stime
-        answer = {"seconds": seconds, "cpu": cpu, "counters": counters()}
-        print(json.dumps(answer), file=answers, flush=True)
+    def make() -> Any:
+        transfer = connector(Path(store)) if store else None
+        llm = open_engine(model, transfer, num_gpu_blocks_override=2048)
 
+        def answer(request: dict[str, Any]) -> dict[str, Any]:
+            ids = prompt(request["tokens"], seed=request["seed"])
+            begin = time.perf_counter()
+            serve(llm, [ids], max_tokens=1)
+            seconds = time.perf_counter() - begin
+            return {"seconds": seconds, "cpu": cpu_seconds(), "counters": counters()}
 
-class EngineProcess:
-    def __init__(self, model: Path, store: str) -> None:
-        path = os.pathsep.join([str(ROOT / "build" / "python"), os.environ.get("PYTHONPATH", "")])
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, "--engine", str(model), store],
-            env=os.environ | environment(multiprocessing=False) | {"PYTHONPATH": path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._in, self._out = self._process.stdin, self._process.stdout
-        if self._out.readline() != "ready\n":
-            sys.exit("the engine did not start; run it by hand with --engine to see why")
-        self._process.send_signal(signal.SIGSTOP)
-
-    def serve(self, seed: int, tokens: int) -> dict[str, Any]:
-        self._process.send_signal(signal.SIGCONT)
-        print(seed, tokens, file=self._in, flush=True)
-        answer = json.loads(self._out.readline())
-        time.sleep(0.3)  # saves go on after the answer; let them end before the other one runs
-        self._process.send_signal(signal.SIGSTOP)
         return answer
 
-    def close(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-        self._in.close()
-        self._process.wait(timeout=60)
+    answer_requests(make)
 
 
 def measure(work: Path, tokens: int, rounds: int) -> dict[str, Any]:
     model = make_model("llama", work / "model")
-    engines = {"none": EngineProcess(model, ""), "penstock": EngineProcess(model, str(work / "s"))}
+    engines = {
+        name: PausedEngine([__file__, "--engine", str(model), store], work / f"{name}.log")
+        for name, store in {"none": "", "penstock": str(work / "s")}.items()
+    }
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     last: dict[str, Any] = {}
     for turn in range(WARM_UP + rounds):
         order = list(engines) if turn % 2 == 0 else list(reversed(engines))
         for name in order:
-            last[name] = engines[name].serve(1000 + turn, tokens)
+            last[name] = engines[name].serve({"seed": 1000 + turn, "tokens": tokens}, REST)
             if turn >= WARM_UP:
                 seconds[name].append(last[name]["seconds"])
     for engine in engines.values():
