@@ -16,8 +16,8 @@ namespace penstock {
 namespace {
 
 // Exponents have few repetitions to be found and much to gain by shorter codes. So: a hasty search
-// for long repetitions, and Huffman codes for the rest, which such levels would leave out. Three
-// times as fast as level 1, and no larger (docs/benchmarks/compression.md).
+// for long repetitions, and Huffman codes for the rest, which such levels would leave out.
+// Faster than level 1, and no larger.
 constexpr int kLevel = -10;
 constexpr int kShortestMatch = 7;
 constexpr size_t kSampleRun = 512;
