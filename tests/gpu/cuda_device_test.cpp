@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <thread>
@@ -139,6 +140,28 @@ TEST_P(CudaDeviceTest, GathersWhatTheHostGathers) {
     for (uint64_t i = end; i < round_up(end, kSector); ++i)
       ASSERT_EQ(slots.data()[i], std::byte{0});
   }
+}
+
+// As the pools of the DRAM tier are, that are pinned as they grow.
+TEST_P(CudaDeviceTest, MovesAcrossMemoryThatWasPinnedInPieces) {
+  arena_->fill_random(random_());
+  draw_rows(false);
+  const uint64_t room = round_up(map_->copy_bytes() + kSector, 4 * kSector);
+  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kSector, room));
+  ASSERT_NE(memory, nullptr);
+  for (uint64_t at = 0; at < room; at += room / 4) device_->pin({memory + at, room / 4});
+  auto gathers = moves(Direction::Gather, memory, 2);
+  run(gathers);
+  auto scatters = moves(Direction::Scatter, memory, 2);
+  run(scatters);
+  for (size_t i = 0; i < gathers.size(); ++i) {
+    EXPECT_EQ(gathers[i].status, Status::Ok);
+    EXPECT_EQ(scatters[i].status, Status::Ok);
+    EXPECT_EQ(scatters[i].checksums, gathers[i].checksums);
+  }
+  EXPECT_TRUE(arena_->equals_mirror());
+  device_->unpin({memory, room});
+  std::free(memory);
 }
 
 TEST_P(CudaDeviceTest, ScattersWhatTheHostScattersAndNothingElse) {

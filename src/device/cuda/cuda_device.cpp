@@ -73,6 +73,10 @@ Result<void> check_layouts(const std::vector<GroupLayout>& layouts, int ordinal)
   return {};
 }
 
+void unregister(std::byte* start) {
+  (void)try_cuda([&] { return cudaHostUnregister(start); });
+}
+
 bool is_aligned(const GroupLayout& layout) {
   return std::all_of(layout.regions.begin(), layout.regions.end(), [](const Region& region) {
     return (region.base | region.row_stride | region.page_bytes) % sizeof(uint4) == 0;
@@ -113,8 +117,7 @@ CudaDevice::~CudaDevice() {
   const Current current{ordinal_};
   gather_.reset();
   scatter_.reset();
-  for (const auto& memory : pinned_)
-    (void)try_cuda([&] { return cudaHostUnregister(memory.data()); });
+  pinned_.remove_all(unregister);
 }
 
 // [keys][groups][regions]
@@ -167,7 +170,7 @@ Result<void> CudaDevice::make_lanes(const std::vector<GroupLayout>& layouts) {
   for (auto* lane : {&gather_, &scatter_}) {
     options.direction =
         lane == &gather_ ? PageMove::Direction::Gather : PageMove::Direction::Scatter;
-    auto made = cuda::Lane::create(options, tables_);
+    auto made = cuda::Lane::create(options, tables_, pinned_);
     if (!made) return made.take_error();
     *lane = std::move(*made);
   }
@@ -187,14 +190,16 @@ void CudaDevice::enter_thread(std::function<void()> wake) noexcept {
 Result<DirectMemory> CudaDevice::make_direct_memory(size_t bytes) {
   const Current current{ordinal_};
   auto memory = std::make_shared<cuda::GpuMemory>();
-  if (const auto error = make_gpu_memory(*memory, bytes); error != cudaSuccess)
+  // CUDA aligns small pieces to less than a sector.
+  if (const auto error = make_gpu_memory(*memory, bytes + kSector); error != cudaSuccess)
     return cuda_error("memory for GPUDirect Storage", error);
   char bus_id[32] = {};
   if (const auto error =
           try_cuda([&] { return cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, ordinal_); });
       error != cudaSuccess)
     return cuda_error("the GPU's PCI bus id", error);
-  const std::span<std::byte> span{memory->get(), bytes};
+  const auto address = reinterpret_cast<uintptr_t>(memory->get());
+  const std::span<std::byte> span{memory->get() + (round_up(address, kSector) - address), bytes};
   return DirectMemory{span, std::move(memory), bus_id,
                       [ordinal = ordinal_] { (void)cudaSetDevice(ordinal); }};
 }
@@ -244,20 +249,13 @@ void CudaDevice::pin(std::span<std::byte> memory) noexcept {
                            piece.size(), cudaGetErrorString(error)));
       return;
     }
-    std::scoped_lock lock{pinned_mutex_};
-    pinned_.push_back(piece);
+    pinned_.add(piece);
   }
 }
 
 void CudaDevice::unpin(std::span<std::byte> memory) noexcept {
   const Current current{ordinal_};
-  std::scoped_lock lock{pinned_mutex_};
-  std::erase_if(pinned_, [&](const std::span<std::byte>& piece) {
-    const bool inside = piece.data() >= memory.data() &&
-                        piece.data() + piece.size() <= memory.data() + memory.size();
-    if (inside) (void)try_cuda([&] { return cudaHostUnregister(piece.data()); });
-    return inside;
-  });
+  pinned_.remove(memory, unregister);
 }
 
 }  // namespace penstock

@@ -47,9 +47,8 @@ class CudaDevice final : public Device {
   std::string name_;
   cuda::Tables tables_;
   cuda::LayerFlags flags_;
+  cuda::PinnedPieces pinned_;
   std::unique_ptr<cuda::Lane> gather_, scatter_;
-  std::mutex pinned_mutex_;
-  std::vector<std::span<std::byte>> pinned_;  // guarded by pinned_mutex_
 };
 
 // Checks driver and layouts, then opens; see device/open.hpp for the errors.

@@ -22,11 +22,12 @@ void CUDART_CB call_wake(void* wake) {
 
 }  // namespace
 
-Lane::Lane(const LaneOptions& options, const Tables& tables)
-    : options_{options}, tables_{tables}, ring_{options.ring_bytes} {}
+Lane::Lane(const LaneOptions& options, const Tables& tables, const PinnedPieces& pinned)
+    : options_{options}, tables_{tables}, pinned_{pinned}, ring_{options.ring_bytes} {}
 
-Result<std::unique_ptr<Lane>> Lane::create(const LaneOptions& options, const Tables& tables) {
-  std::unique_ptr<Lane> lane{new Lane{options, tables}};
+Result<std::unique_ptr<Lane>> Lane::create(const LaneOptions& options, const Tables& tables,
+                                           const PinnedPieces& pinned) {
+  std::unique_ptr<Lane> lane{new Lane{options, tables, pinned}};
   if (const cudaError_t error = lane->allocate(); error != cudaSuccess)
     return cuda_error("staging memory on the GPU", error);
   return lane;
@@ -202,14 +203,7 @@ cudaError_t Lane::start_scatter(Flight& flight, const Batch& batch, bool aligned
   const auto also = [&](auto&& call) {
     if (error == cudaSuccess) error = try_cuda(call);
   };
-  for (size_t i = 0; i < flight.moves.size(); ++i) {
-    const PageMove& move = *flight.moves[i];
-    if (move.on_device) continue;
-    also([&] {
-      return cudaMemcpyAsync(flight.staging[i], move.data, move.bytes(), cudaMemcpyHostToDevice,
-                             copy);
-    });
-  }
+  if (error == cudaSuccess) error = copy_staging(flight);
   also([&] { return cudaEventRecord(copied_.get(), copy); });
   also([&] { return cudaStreamWaitEvent(kernel, copied_.get(), 0); });
   if (error == cudaSuccess) error = wait_tickets(flight);
@@ -237,15 +231,42 @@ cudaError_t Lane::start_gather(Flight& flight, const Batch& batch, bool aligned)
     return cudaMemcpyAsync(flight.host.get() + hash_offset(), flight.gpu.get() + hash_offset(),
                            flight.leaves * sizeof(uint64_t), cudaMemcpyDeviceToHost, copy);
   });
-  for (size_t i = 0; i < flight.moves.size(); ++i) {
-    const PageMove& move = *flight.moves[i];
-    if (move.on_device) continue;
-    also([&] {
-      return cudaMemcpyAsync(move.data, flight.staging[i], round_up(move.bytes(), kSector),
-                             cudaMemcpyDeviceToHost, copy);
-    });
-  }
+  if (error == cudaSuccess) error = copy_staging(flight);
   return error == cudaSuccess ? signal(flight, copy) : error;
+}
+
+// Between host and ring. What is adjacent on both sides goes in one copy: each costs the link time.
+cudaError_t Lane::copy_staging(const Flight& flight) noexcept {
+  const size_t count = flight.moves.size();
+  for (size_t i = 0; i < count;) {
+    std::byte* host = flight.moves[i]->data;
+    std::byte* staging = flight.staging[i];
+    if (flight.moves[i]->on_device) {
+      ++i;
+      continue;
+    }
+    uint64_t bytes = 0;
+    do {
+      bytes += round_up(flight.moves[i++]->bytes(), kSector);
+    } while (i < count && !flight.moves[i]->on_device && flight.moves[i]->data == host + bytes &&
+             flight.staging[i] == staging + bytes);
+    while (bytes > 0) {
+      const uint64_t piece = pinned_.together(host, bytes);
+      if (const auto error = copy_piece(host, staging, piece); error != cudaSuccess) return error;
+      host += piece;
+      staging += piece;
+      bytes -= piece;
+    }
+  }
+  return cudaSuccess;
+}
+
+cudaError_t Lane::copy_piece(std::byte* host, std::byte* staging, uint64_t bytes) noexcept {
+  const cudaStream_t copy = copy_stream_.get();
+  return try_cuda([&] {
+    return scatters() ? cudaMemcpyAsync(staging, host, bytes, cudaMemcpyHostToDevice, copy)
+                      : cudaMemcpyAsync(host, staging, bytes, cudaMemcpyDeviceToHost, copy);
+  });
 }
 
 // A host function holds up its stream, so it gets one of its own.

@@ -20,6 +20,7 @@
 
 #include "device/cuda/copy_kernels.hpp"
 #include "device/cuda/handles.hpp"
+#include "device/cuda/pinned_pieces.hpp"
 #include "device/cuda/ring.hpp"
 #include "device/page_move.hpp"
 
@@ -56,7 +57,8 @@ struct LaneOptions {
 
 class Lane {
  public:
-  static Result<std::unique_ptr<Lane>> create(const LaneOptions& options, const Tables& tables);
+  static Result<std::unique_ptr<Lane>> create(const LaneOptions& options, const Tables& tables,
+                                              const PinnedPieces& pinned);
   ~Lane();  // waits for the GPU
 
   // See Device. `wake` is called by a thread of CUDA's after each batch.
@@ -80,13 +82,15 @@ class Lane {
     CudaEvent done;
   };
 
-  Lane(const LaneOptions& options, const Tables& tables);
+  Lane(const LaneOptions& options, const Tables& tables, const PinnedPieces& pinned);
   cudaError_t allocate() noexcept;
   size_t fill(Flight& flight, std::span<PageMove* const> moves) noexcept;
   cudaError_t start(Flight& flight) noexcept;
   cudaError_t start_scatter(Flight& flight, const Batch& batch, bool aligned) noexcept;
   cudaError_t start_gather(Flight& flight, const Batch& batch, bool aligned) noexcept;
   cudaError_t launch(Flight& flight, const Batch& batch, bool aligned) noexcept;
+  cudaError_t copy_staging(const Flight& flight) noexcept;
+  cudaError_t copy_piece(std::byte* host, std::byte* staging, uint64_t bytes) noexcept;
   cudaError_t signal(Flight& flight, cudaStream_t last) noexcept;
   cudaError_t wait_tickets(const Flight& flight) noexcept;
   void finish(Flight& flight, Status status) noexcept;
@@ -98,6 +102,7 @@ class Lane {
 
   LaneOptions options_;
   const Tables& tables_;
+  const PinnedPieces& pinned_;
   Ring ring_;
   GpuMemory ring_memory_;
   CudaStream copy_stream_, signal_stream_;
