@@ -6,6 +6,8 @@
 namespace penstock {
 namespace {
 
+constexpr size_t kFirstPiece = 8;  // chunks; each piece is four times the one before
+
 CopyName parent_of(const ChunkWork& chunk) {
   return {chunk.parent, chunk.name.group, chunk.name.shard};
 }
@@ -33,7 +35,17 @@ void Saver::add(std::shared_ptr<Job> owned) {
     wish(job, i, tier);
     chunks[static_cast<size_t>(tier)].push_back(i);
   }
-  for (const Tier tier : kAllTiers) reserve(job, tier, chunks[static_cast<size_t>(tier)]);
+  for (const Tier tier : kAllTiers) reserve_in_pieces(job, tier, chunks[static_cast<size_t>(tier)]);
+}
+
+// The first chunks are moved while the index finds room for the rest.
+void Saver::reserve_in_pieces(Job& job, Tier tier, const std::vector<size_t>& chunks) {
+  size_t size = kFirstPiece;
+  for (std::span<const size_t> rest = chunks; !rest.empty(); size *= 4) {
+    const auto piece = rest.first(std::min(size, rest.size()));
+    rest = rest.subspan(piece.size());
+    reserve(job, tier, {piece.begin(), piece.end()});
+  }
 }
 
 bool Saver::parent_was_dropped(const Job& job, const ChunkWork& chunk) const {
