@@ -150,7 +150,10 @@ class Engine {
   uint32_t layers_ready(JobId id) const;
   bool wait_layer(JobId id, uint32_t layer, std::chrono::milliseconds timeout) const;
   // Makes the GPU's `stream` wait instead: it goes on when the layer is complete or the job has
-  // ended, at the latest at its deadline. False: the pages are the host's, nothing waits.
+  // ended, at the latest at its deadline. False: the pages are the host's, nothing waits. Until
+  // then queue kernels behind it, some hundred of them, and nothing else: CUDA lets copies of other
+  // streams wait behind a copy that waits, and a launch that finds the stream's queue (1024) full
+  // keeps all other threads out. The load would be held up by what waits for it, to its deadline.
   bool wait_layer_on_stream(JobId id, uint32_t layer, Stream stream);
 
   // The fence: when it returns, no save reads any of `rows` of `group` any more; on a GPU, not

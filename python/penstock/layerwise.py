@@ -5,7 +5,9 @@
         attention(layer)  # this layer's pages are there, later layers are on their way
 
 On a GPU `stream` waits, not the caller: a step costs microseconds, and the whole loop may be queued
-before the first byte has come. Without a stream the caller waits.
+before the first byte has come, if it is a few hundred kernels and no copies (see
+Engine.wait_layer_on_stream in engine.hpp: CUDA lets those hold up the load). Without a stream the
+caller waits.
 
 Whether the bytes are right is known when the load is over: the loop ends with LoadFailed if they
 are not, and what was computed from them must be thrown away. One thread.

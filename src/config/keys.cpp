@@ -224,7 +224,8 @@ std::vector<ConfigKey> make_keys() {
        .access = &field<&C::load_in_step>,
        .help =
            "memory: with vLLM, a hit that lies in host memory is loaded within the step that uses "
-           "it while nothing else runs, so that launching the step overlaps with the copy. With "
+           "it while nothing else runs. On an H100 that gained nothing yet (docs/decisions/0012). "
+           "With "
            "asynchronous scheduling that is done only for what a drive holds too, and if both are "
            "found damaged in one load the engine ends, because vLLM could not take the token back. "
            "never: loads go beside the steps.",

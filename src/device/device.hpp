@@ -38,6 +38,7 @@ class Device {
   virtual void order_after_gathers(Stream stream) noexcept = 0;
 
   // Layers of a load for GPU streams to wait for. Any thread; the flag is freed by job_done().
+  static constexpr uint32_t kAllLayers = 65535;
   virtual void job_started(JobId) noexcept {}
   virtual void layers_ready(JobId, uint32_t) noexcept {}
   virtual void job_done(JobId) noexcept {}

@@ -256,6 +256,8 @@ void Loader::end(JobId id, Status status) {
   if (found == jobs_.end()) return;
   Job& job = *found->second.job;
   job.layer_pending.clear();
+  // What is in flight may be stuck behind a stream that waits for this job: let it go.
+  context_.moves.device().layers_ready(job.id, Device::kAllLayers);
   for (size_t i = 0; i < job.chunks.size(); ++i)
     if (job.chunks[i].phase != ChunkPhase::Done) finish(job, i, status);
 }

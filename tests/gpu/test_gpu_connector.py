@@ -163,7 +163,7 @@ def in_step(tmp_path):
         pair.close()
 
 
-def test_the_stream_waits_for_a_load_within_the_step(in_step):
+def test_the_pass_sees_what_was_loaded_within_the_step(in_step):
     pair, _ = in_step
     table = in_step_cases.TABLES[3]
     request = pair.add("within", in_step_cases.TOKENS)
@@ -179,7 +179,7 @@ def test_the_stream_waits_for_a_load_within_the_step(in_step):
         assert torch.equal(copy, cache[TABLE[:12]])
 
 
-def test_damage_in_memory_is_read_from_the_drive_before_the_stream_goes_on(in_step):
+def test_damage_in_memory_is_read_from_the_drive_before_the_pass(in_step):
     pair, memory = in_step
     in_step_cases.damage(memory / "pool.data")
     table = in_step_cases.TABLES[1]

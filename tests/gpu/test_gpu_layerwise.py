@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,22 @@ def test_the_caller_does_not_wait(tmp_path):
     with pytest.raises(LoadFailed):
         next(steps)
     torch.cuda.synchronize()  # the stream goes on, although the load failed
+
+
+def test_a_load_that_its_own_waiters_hold_up_ends_at_its_deadline(tmp_path):
+    """CUDA lets the load's copies wait behind one that was queued after the wait. If it does, the
+    stream is let go at the deadline; if not, all is well."""
+    model = Model(tmp_path, "cuda:0")
+    saved = model.save()
+    host, there = torch.ones(1 << 20).pin_memory(), torch.empty(1 << 20, device="cuda:0")
+    steps = model.transfers.retrieve_layer(
+        model.chunks(LOADED), layers=LAYERS, stream=model.stream, deadline_s=2.0
+    )
+    with suppress(LoadFailed):
+        for _ in steps:
+            there.copy_(host, non_blocking=True)
+    torch.cuda.synchronize()
+    again = model.transfers.retrieve_layer(model.chunks(LOADED), layers=LAYERS)
+    assert len(list(again)) == LAYERS
+    for layer in range(LAYERS):
+        assert torch.equal(model.kv[layer, LOADED], saved[layer])

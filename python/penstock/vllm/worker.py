@@ -153,8 +153,8 @@ class WorkerHalf:
                 self._end_load(load, load.begin // self._plan.chunk, "busy")
                 continue
             self._loads[job] = load
-            if not load.is_async and not self._is_layerwise:
-                self._wait_for_all(job)
+        if not self._is_layerwise:
+            self._settle()  # nothing that follows reads the pages before they are there
 
     def _submit_at_last(self, load: Load) -> int | None:
         until = time.monotonic() + self._config.load_deadline_s
@@ -165,26 +165,16 @@ class WorkerHalf:
             job = self._submit("load", load, self._rank.shard)
         return job
 
-    def _wait_for_all(self, job: int) -> None:
-        """Nothing that follows reads the pages before they are there. On a GPU its stream waits,
-        and the step is launched meanwhile; else the caller."""
-        stream, last = self._stream(), max(self._layers.values(), default=0)
-        if stream is None or not self._engine.wait_layer_on_stream(job, last, stream):
-            self._settle()
-
     def wait_for_layer(self, layer_name: str) -> None:
         """For synchronous loads layer by layer: nothing that follows reads this layer's pages
-        before they are there. On a GPU its stream waits, else the caller.
+        before they are there. The caller waits, on a GPU too: behind a stream that waits vLLM
+        queues copies and more launches than CUDA's queue takes, and those hold up the load.
         """
         layer = self._layers.get(layer_name)
         if not self._is_layerwise or layer is None:
             return
-        stream = self._stream()
         for job in self._loads:
-            if stream is not None:
-                self._engine.wait_layer_on_stream(job, layer, stream)
-            else:
-                self._engine.wait_layer(job, layer, self._config.load_deadline_s)
+            self._engine.wait_layer(job, layer, self._config.load_deadline_s)
 
     def submit_saves(self, step: StepMetadata) -> None:
         """After the forward pass."""

@@ -3,11 +3,13 @@
 #include <atomic>
 #include <cstring>
 
+#include "device/device.hpp"
+
 namespace penstock::cuda {
 namespace {
 
 constexpr int kWords = 1024;
-constexpr uint32_t kMaxLayers = 1 << 16;
+constexpr uint32_t kMaxLayers = Device::kAllLayers + 1;
 
 }  // namespace
 

@@ -301,14 +301,12 @@ class LMCacheEngine:
         self, request: Request, max_age: float | None
     ) -> Generator[torch.Tensor | None, None, None]:
         load, tokens = self._start_load(request, max_age, layerwise=True)
-        assert self._pages is not None
-        stream = self._pages.memory.stream
         done = False
         try:
             yield torch.tensor(tokens)
             for layer in range(self._connector.num_layer):
                 if load is not None:
-                    load.transfers.wait_layer(load.id, layer, stream())
+                    load.transfers.wait_layer(load.id, layer, None)
                 yield None
             done = True
             yield self._loaded(request, load)
