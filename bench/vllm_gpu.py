@@ -7,13 +7,14 @@ on), then, after vLLM's own prefix cache was reset, a hit. Milliseconds; GB = 1e
     python bench/vllm_gpu.py [--only SYSTEM ...] [--tokens 8192 32768] [--prompts 5] [--dir DIR]
                              [--json FILE] [--graphs]
 
-`penstock-auto` serves 30 prompts in turn, each again after the reset, and reports median, p90 and
-the worst of what a hit costs.
+`penstock-auto` then serves 30 requests, of each length in turn, each after a reset, and reports
+median, p90 and the worst of their times over the median that `none` needs for the length.
 """
 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
 import random
@@ -47,14 +48,15 @@ LLAMA_8B = {
     "eos_token_id": 2,
     "tie_word_embeddings": False,
 }
-DRAM_GB = 40
+KV_BYTES = 131072  # of a token
 LIMIT_S = 150  # of one system
+AUTO_REQUESTS = 30
 
 
-def penstock(work: Path, **settings: Any) -> dict[str, Any]:
+def penstock(work: Path, gb: int, **settings: Any) -> dict[str, Any]:
     extra = {
         "cache_dir": str(work / "penstock"),
-        "max_cache_size_gb": DRAM_GB,
+        "max_cache_size_gb": gb,
         "max_write_gb_per_day": 0,
         "load_policy": "always",
         "save_decode_cache": False,
@@ -68,15 +70,15 @@ def penstock(work: Path, **settings: Any) -> dict[str, Any]:
     }
 
 
-def dram(work: Path) -> dict[str, Any]:
-    return {"directory": f"/dev/shm/penstock-bench-{os.getpid()}", "max_cache_size_gb": DRAM_GB}
+def dram(gb: int) -> dict[str, Any]:
+    return {"directory": f"/dev/shm/penstock-bench-{os.getpid()}", "max_cache_size_gb": gb}
 
 
-def offloading(**extra: Any) -> dict[str, Any]:
+def offloading(gb: int, **extra: Any) -> dict[str, Any]:
     return {
         "kv_connector": "OffloadingConnector",
         "kv_role": "kv_both",
-        "kv_connector_extra_config": {"cpu_bytes_to_use": DRAM_GB << 30, **extra},
+        "kv_connector_extra_config": {"cpu_bytes_to_use": gb << 30, **extra},
     }
 
 
@@ -86,46 +88,53 @@ LMCACHE_COMMON = {
     "LMCACHE_TRACK_USAGE": "false",
 }
 
-# name: (kv_transfer_config, environment), from the work directory
+# name: (kv_transfer_config, environment), from the work directory and how many GB are kept
 SYSTEMS: dict[str, Any] = {
-    "none": lambda work: (None, {}),
-    "penstock-dram": lambda work: (
-        penstock(work, backend="local", local_config=dram(work)),
+    "none": lambda work, gb: (None, {}),
+    "penstock-dram": lambda work, gb: (
+        penstock(work, gb, backend="local", local_config=dram(gb)),
         {},
     ),
-    "penstock-nvme": lambda work: (penstock(work, backend="gds"), {}),
-    "penstock-both": lambda work: (
-        penstock(work, backend=["local", "gds"], local_config=dram(work)),
+    "penstock-nvme": lambda work, gb: (penstock(work, gb, backend="gds"), {}),
+    "penstock-both": lambda work, gb: (
+        penstock(work, gb, backend=["local", "gds"], local_config=dram(gb)),
         {},
     ),
-    "penstock-in-step": lambda work: (
-        penstock(work, backend=["local", "gds"], local_config=dram(work), load_in_step="memory"),
+    "penstock-in-step": lambda work, gb: (
+        penstock(work, gb, backend=["local", "gds"], local_config=dram(gb), load_in_step="memory"),
         {},
     ),
-    "penstock-auto": lambda work: (penstock(work, backend="gds", load_policy="auto"), {}),
-    "vllm-cpu": lambda work: (offloading(), {}),
-    "vllm-fs": lambda work: (
+    "penstock-auto": lambda work, gb: (penstock(work, gb, backend="gds", load_policy="auto"), {}),
+    "vllm-cpu": lambda work, gb: (offloading(gb), {}),
+    "vllm-fs": lambda work, gb: (
         offloading(
+            6,  # less than the prompts: what is measured is the disk
             spec_name="TieringOffloadingSpec",
             secondary_tiers=[{"type": "fs", "root_dir": str(work / "fs")}],
         ),
         {},
     ),
-    "lmcache-cpu": lambda work: (
+    "lmcache-cpu": lambda work, gb: (
         LMCACHE,
-        {**LMCACHE_COMMON, "LMCACHE_LOCAL_CPU": "true", "LMCACHE_MAX_LOCAL_CPU_SIZE": str(DRAM_GB)},
+        {**LMCACHE_COMMON, "LMCACHE_LOCAL_CPU": "true", "LMCACHE_MAX_LOCAL_CPU_SIZE": str(gb)},
     ),
-    "lmcache-disk": lambda work: (
+    "lmcache-disk": lambda work, gb: (
         LMCACHE,
         {
             **LMCACHE_COMMON,
             "LMCACHE_LOCAL_CPU": "false",
             "LMCACHE_MAX_LOCAL_CPU_SIZE": "10",
             "LMCACHE_LOCAL_DISK": f"file://{work}/lmcache/",
-            "LMCACHE_MAX_LOCAL_DISK_SIZE": str(DRAM_GB),
+            "LMCACHE_MAX_LOCAL_DISK_SIZE": str(gb),
         },
     ),
 }
+
+
+def kept_gb(options: argparse.Namespace) -> int:
+    """Room for every prompt and one more of each length. Not much more than that: some machines
+    take seconds to provide memory that is pinned."""
+    return int(1.1 * (options.prompts + 1) * sum(options.tokens) * KV_BYTES / 1e9) + 2
 
 
 def prompt(length: int, seed: int) -> dict[str, list[int]]:
@@ -186,7 +195,8 @@ class Server:
 
 def serve(options: argparse.Namespace) -> dict[str, Any]:
     work: Path = options.work
-    transfer, _ = SYSTEMS[options.system](work)
+    transfer, _ = SYSTEMS[options.system](work, kept_gb(options))
+    faulthandler.dump_traceback_later(LIMIT_S - 5)  # what it waits for, in its log
     begin = time.perf_counter()
     server = Server(options, transfer)
     out: dict[str, Any] = {"start_s": time.perf_counter() - begin}
@@ -200,7 +210,7 @@ def serve(options: argparse.Namespace) -> dict[str, Any]:
             local = server.ttft_ms(prompt(length, options.prompts - 1))
             hits = []
             if transfer is not None:
-                server.settle(options.settle * length * options.prompts * 131072 / 1e9 + 1)
+                server.settle(options.settle * length * options.prompts * KV_BYTES / 1e9 + 1)
                 server.forget()
                 drop_page_cache(work)
                 hits = [server.ttft_ms(prompt(length, i)) for i in range(options.prompts)]
@@ -210,17 +220,19 @@ def serve(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def serve_auto(server: Server, options: argparse.Namespace) -> dict[str, Any]:
-    """Alternating lengths; a prompt comes back after vLLM has forgotten it."""
+    """Lengths in turn; each prompt comes back after vLLM has forgotten it."""
+    known = [(n, i) for i in range(options.prompts) for n in options.tokens]
+    cold = [server.ttft_ms(prompt(n, i)) for n, i in known]
+    server.settle(options.settle * sum(n for n, _ in known) * KV_BYTES / 1e9 + 1)
+    hits = []
+    for r in range(AUTO_REQUESTS):
+        server.forget()
+        hits.append(server.ttft_ms(prompt(*known[r % len(known)])))
     out: dict[str, Any] = {}
-    lengths = [options.tokens[i % len(options.tokens)] for i in range(30)]
-    cold = [server.ttft_ms(prompt(n, i)) for i, n in enumerate(lengths)]
-    server.settle(options.settle * sum(lengths) * 131072 / 1e9 + 1)
-    server.forget()
-    hits = [server.ttft_ms(prompt(n, i)) for i, n in enumerate(lengths)]
     for length in options.tokens:
         out[str(length)] = {
-            "cold_ms": [t for t, n in zip(cold, lengths, strict=True) if n == length],
-            "hit_ms": [t for t, n in zip(hits, lengths, strict=True) if n == length],
+            "cold_ms": [t for t, (n, _) in zip(cold, known, strict=True) if n == length],
+            "hit_ms": [t for r, t in enumerate(hits) if known[r % len(known)][0] == length],
         }
     return out
 
@@ -241,7 +253,7 @@ def counters() -> dict[str, float]:
 def run_system(options: argparse.Namespace, work: Path, name: str) -> dict[str, Any]:
     out, log = work / "seen.json", work / "engine.log"
     out.unlink(missing_ok=True)
-    _, variables = SYSTEMS[name](work)
+    _, variables = SYSTEMS[name](work, kept_gb(options))
     command = [sys.executable, __file__, "--system", name, "--work", str(work), "--json", str(out)]
     command += ["--tokens", *map(str, options.tokens), "--prompts", str(options.prompts)]
     command += ["--settle", str(options.settle), *(["--graphs"] if options.graphs else [])]
@@ -290,10 +302,25 @@ def show(name: str, result: dict[str, Any], tokens: list[int]) -> None:
             p90 = hits[min(len(hits) - 1, int(0.9 * len(hits)))]
             text += f"  hit {statistics.median(hits):7.1f} (p90 {p90:.1f}, worst {hits[-1]:.1f})"
         cells.append(text)
-    print(f"{name:15} {'   '.join(cells)}   [start {result['start_s']:.0f} s]", flush=True)
+    print(f"{name:16} {'   '.join(cells)}   [start {result['start_s']:.0f} s]", flush=True)
     for line in result["said"]:
         if "WARNING" in line or "ERROR" in line:
             print(f"    {line}", flush=True)
+
+
+def show_auto(results: dict[str, Any], tokens: list[int]) -> None:
+    """Requests under `load_policy: auto` over those without a connector."""
+    auto, none = results.get("penstock-auto", {}), results.get("none", {})
+    if str(tokens[0]) not in auto or str(tokens[0]) not in none:
+        return
+    ratios = sorted(
+        hit / statistics.median(none[str(length)]["cold_ms"])
+        for length in tokens
+        for hit in auto[str(length)]["hit_ms"]
+    )
+    p90 = ratios[int(0.9 * len(ratios))]
+    auto["of_none"] = {"median": statistics.median(ratios), "p90": p90, "worst": ratios[-1]}
+    print(f"    auto over none: {auto['of_none']}", flush=True)
 
 
 def main() -> int:
@@ -325,6 +352,8 @@ def main() -> int:
         for name in options.only:
             results[name] = run_system(options, work, name)
             show(name, results[name], options.tokens)
+            if name == "penstock-auto":
+                show_auto(results, options.tokens)
             options.json.write_text(json.dumps(results, indent=2) + "\n")
     return 0 if all("failed" not in result for result in results.values()) else 1
 

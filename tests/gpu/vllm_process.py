@@ -20,6 +20,7 @@ def main() -> None:
         dtype="bfloat16",
         block_size=order["block_size"],
         enforce_eager=order["eager"],
+        **({} if order["eager"] else {"compilation_config": {"cudagraph_capture_sizes": [1, 2]}}),
         kv_cache_memory_bytes=1 << 30,
     )
     prompts = [prompt(n, seed=n) for n in order["lengths"]]

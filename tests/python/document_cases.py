@@ -107,16 +107,12 @@ def _copy(to: Any, what: Any, size: int) -> None:
     if not torch.cuda.is_available():
         ctypes.memmove(to, what, size)
         return
-    driver = ctypes.CDLL("libcuda.so.1")
-    places = [
-        ctypes.c_uint64(x if isinstance(x, int) else ctypes.addressof(_buffer(x)))
-        for x in (to, what)
+    torch.cuda.synchronize()  # makes the GPU's context this thread's
+    held = [
+        ctypes.create_string_buffer(x, len(x)) if isinstance(x, bytes) else x for x in (to, what)
     ]
-    assert driver.cuMemcpy(*places, ctypes.c_size_t(size)) == 0
-
-
-def _buffer(data: Any) -> Any:
-    return ctypes.create_string_buffer(data, len(data)) if isinstance(data, bytes) else data
+    places = [ctypes.c_uint64(x if isinstance(x, int) else ctypes.addressof(x)) for x in held]
+    assert ctypes.CDLL("libcuda.so.1").cuMemcpy(*places, ctypes.c_size_t(size)) == 0
 
 
 def provide_backend(cufile: FakeCuFile, device: str, monkeypatch: Any) -> type:
