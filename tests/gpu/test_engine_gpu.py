@@ -91,11 +91,15 @@ def scattered(seed: int) -> list[int]:
     return torch.randperm(ROWS, generator=generator)[: CHUNKS * ROWS_PER_CHUNK].tolist()
 
 
-def save(directory: Path, page_bytes: int, layers: int, rows: list[int], **gds) -> torch.Tensor:
+def noise(shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.randint(0, 256, shape, dtype=torch.uint8, device=DEVICE)
+
+
+def save(
+    directory: Path, page_bytes: int, layers: int, rows: list[int], draw=noise, **gds
+) -> torch.Tensor:
     pages = make_pages(page_bytes, layers)
-    pages[:, rows] = torch.randint(
-        0, 256, (layers, len(rows), page_bytes), dtype=torch.uint8, device=DEVICE
-    )
+    pages[:, rows] = draw((layers, len(rows), page_bytes))
     engine = open_engine(directory, layout_of(pages), **gds)
     namespace = engine.open_namespace(b"n" * 32, "{}")
     result = finish(engine, run_job(engine, "save", namespace, rows))
@@ -123,6 +127,31 @@ def test_what_was_saved_comes_back_and_nothing_else(tmp_path, geometry, layerwis
             stream.synchronize()
             assert torch.equal(seen, expected[layer]), f"layer {layer} was not ready"
     assert finish(engine, job).status == "ok"
+    assert torch.equal(pages[:, rows], expected)
+    others = torch.ones(ROWS, dtype=torch.bool)
+    others[rows] = False
+    assert bool((pages[:, others.to(DEVICE)] == POISON).all())
+    engine.close()
+
+
+def numbers(shape: tuple[int, ...]) -> torch.Tensor:
+    """bfloat16 of a normal distribution, whose exponents compress."""
+    values = torch.randn((*shape[:-1], shape[-1] // 2), dtype=torch.bfloat16, device=DEVICE)
+    return values.view(torch.uint8)
+
+
+@pytest.mark.parametrize("algorithm", ["zstd", "lz4"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_what_was_packed_comes_back_and_nothing_else(tmp_path, geometry, algorithm):
+    page_bytes, layers = GEOMETRIES[geometry]
+    packing = {"enable_compression": True, "compression_algo": algorithm}
+    expected = save(tmp_path / "cache", page_bytes, layers, scattered(1), numbers, **packing)
+    pages = make_pages(page_bytes, layers)
+    engine = open_engine(tmp_path / "cache", layout_of(pages), **packing)
+    namespace = engine.open_namespace(b"n" * 32, "{}")
+    rows = scattered(2)
+    assert finish(engine, run_job(engine, "load", namespace, rows)).status == "ok"
+    assert engine.metrics()["unpacked_chunks"] == CHUNKS
     assert torch.equal(pages[:, rows], expected)
     others = torch.ones(ROWS, dtype=torch.bool)
     others[rows] = False
