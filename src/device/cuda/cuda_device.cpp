@@ -17,7 +17,7 @@ using cuda::try_cuda;
 
 constexpr uint64_t kRing = 128 << 20;       // two waits for a large matrix product at wire speed
 constexpr uint64_t kBatchBytes = 32 << 20;  // of one launch; four fill the ring
-constexpr size_t kBatchMoves = 16;
+constexpr size_t kBatchMoves = 32;          // of a mebibyte, as layerwise loads have them
 constexpr uint64_t kMostPinned = uint64_t{64} << 30;  // in one call: 512 GiB were seen to fail
 
 cudaStream_t handle(Stream stream) {

@@ -1,5 +1,7 @@
 #include "device/cuda/lane.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -23,7 +25,7 @@ void CUDART_CB call_wake(void* wake) {
 }  // namespace
 
 Lane::Lane(const LaneOptions& options, const Tables& tables, const PinnedPieces& pinned)
-    : options_{options}, tables_{tables}, pinned_{pinned}, ring_{options.ring_bytes} {}
+    : options_{options}, tables_{tables}, ring_{options.ring_bytes}, copies_{pinned} {}
 
 Result<std::unique_ptr<Lane>> Lane::create(const LaneOptions& options, const Tables& tables,
                                            const PinnedPieces& pinned) {
@@ -196,14 +198,10 @@ cudaError_t Lane::launch(Flight& flight, const Batch& batch, bool aligned) noexc
 
 cudaError_t Lane::start_scatter(Flight& flight, const Batch& batch, bool aligned) noexcept {
   const cudaStream_t copy = copy_stream_.get(), kernel = flight.kernels;
-  cudaError_t error = try_cuda([&] {
-    return cudaMemcpyAsync(flight.gpu.get(), flight.host.get(), descriptor_bytes(),
-                           cudaMemcpyHostToDevice, copy);
-  });
+  cudaError_t error = copy_staging(flight, flight.host.get(), flight.gpu.get(), descriptor_bytes());
   const auto also = [&](auto&& call) {
     if (error == cudaSuccess) error = try_cuda(call);
   };
-  if (error == cudaSuccess) error = copy_staging(flight);
   also([&] { return cudaEventRecord(copied_.get(), copy); });
   also([&] { return cudaStreamWaitEvent(kernel, copied_.get(), 0); });
   if (error == cudaSuccess) error = wait_tickets(flight);
@@ -227,46 +225,67 @@ cudaError_t Lane::start_gather(Flight& flight, const Batch& batch, bool aligned)
   if (error == cudaSuccess) error = wait_tickets(flight);
   if (error == cudaSuccess) error = launch(flight, batch, aligned);
   also([&] { return cudaStreamWaitEvent(copy, flight.kernel_done.get(), 0); });
-  also([&] {
-    return cudaMemcpyAsync(flight.host.get() + hash_offset(), flight.gpu.get() + hash_offset(),
-                           flight.leaves * sizeof(uint64_t), cudaMemcpyDeviceToHost, copy);
-  });
-  if (error == cudaSuccess) error = copy_staging(flight);
+  if (error == cudaSuccess)
+    error = copy_staging(flight, flight.host.get() + hash_offset(),
+                         flight.gpu.get() + hash_offset(), flight.leaves * sizeof(uint64_t));
   return error == cudaSuccess ? signal(flight, copy) : error;
 }
 
-// Between host and ring. What is adjacent on both sides goes in one copy: each costs the link time.
-cudaError_t Lane::copy_staging(const Flight& flight) noexcept {
-  const size_t count = flight.moves.size();
-  for (size_t i = 0; i < count;) {
-    std::byte* host = flight.moves[i]->data;
-    std::byte* staging = flight.staging[i];
-    if (flight.moves[i]->on_device) {
-      ++i;
-      continue;
-    }
-    uint64_t bytes = 0;
-    do {
-      bytes += round_up(flight.moves[i++]->bytes(), kSector);
-    } while (i < count && !flight.moves[i]->on_device && flight.moves[i]->data == host + bytes &&
-             flight.staging[i] == staging + bytes);
-    while (bytes > 0) {
-      const uint64_t piece = pinned_.together(host, bytes);
-      if (const auto error = copy_piece(host, staging, piece); error != cudaSuccess) return error;
-      host += piece;
-      staging += piece;
-      bytes -= piece;
-    }
+// Between host and ring, and what the kernels are told or have found with it: each call of its own
+// costs the link time.
+cudaError_t Lane::copy_staging(const Flight& flight, std::byte* host, std::byte* gpu,
+                               uint64_t bytes) noexcept {
+  copies_.clear();
+  copies_.add(host, gpu, bytes);
+  copies_.flush();
+  for (size_t i = 0; i < flight.moves.size(); ++i) {
+    const PageMove& move = *flight.moves[i];
+    if (!move.on_device) copies_.add(move.data, flight.staging[i], round_up(move.bytes(), kSector));
   }
-  return cudaSuccess;
+  copies_.flush();
+  if (takes_batches_ && copies_.size() > 1) {
+    const cudaError_t error = copy_batch();
+    // Memory that is not pinned, or a driver that has no such call.
+    if (error != cudaErrorInvalidValue && error != cudaErrorNotSupported) return error;
+    takes_batches_ = false;
+    log_once(LogLevel::Warning,
+             fmt::format("CUDA takes no batch of copies ({}): short ones will be slower",
+                         cudaGetErrorString(error)));
+  }
+  return copy_one_by_one();
 }
 
-cudaError_t Lane::copy_piece(std::byte* host, std::byte* staging, uint64_t bytes) noexcept {
-  const cudaStream_t copy = copy_stream_.get();
+#if CUDART_VERSION >= 13000
+cudaError_t Lane::copy_batch() noexcept {
+  void** const to = scatters() ? copies_.gpu() : copies_.host();
+  void** const from = scatters() ? copies_.host() : copies_.gpu();
+  cudaMemcpyAttributes attributes{};
+  attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
+  attributes.flags = cudaMemcpyFlagPreferOverlapWithCompute;
+  size_t of_all = 0;  // the first copy that the attributes are of
   return try_cuda([&] {
-    return scatters() ? cudaMemcpyAsync(staging, host, bytes, cudaMemcpyHostToDevice, copy)
-                      : cudaMemcpyAsync(host, staging, bytes, cudaMemcpyDeviceToHost, copy);
+    return cudaMemcpyBatchAsync(to, from, copies_.bytes(), copies_.size(), &attributes, &of_all, 1,
+                                copy_stream_.get());
   });
+}
+#else  // another signature
+cudaError_t Lane::copy_batch() noexcept {
+  return cudaErrorNotSupported;
+}
+#endif
+
+cudaError_t Lane::copy_one_by_one() noexcept {
+  for (size_t i = 0; i < copies_.size(); ++i) {
+    void *const host = copies_.host()[i], *const gpu = copies_.gpu()[i];
+    const size_t bytes = copies_.bytes()[i];
+    const cudaError_t error = try_cuda([&] {
+      return scatters()
+                 ? cudaMemcpyAsync(gpu, host, bytes, cudaMemcpyHostToDevice, copy_stream_.get())
+                 : cudaMemcpyAsync(host, gpu, bytes, cudaMemcpyDeviceToHost, copy_stream_.get());
+    });
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
 }
 
 // A host function holds up its stream, so it gets one of its own.

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "device/cuda/copy_kernels.hpp"
+#include "device/cuda/copy_list.hpp"
 #include "device/cuda/handles.hpp"
 #include "device/cuda/pinned_pieces.hpp"
 #include "device/cuda/ring.hpp"
@@ -89,8 +90,10 @@ class Lane {
   cudaError_t start_scatter(Flight& flight, const Batch& batch, bool aligned) noexcept;
   cudaError_t start_gather(Flight& flight, const Batch& batch, bool aligned) noexcept;
   cudaError_t launch(Flight& flight, const Batch& batch, bool aligned) noexcept;
-  cudaError_t copy_staging(const Flight& flight) noexcept;
-  cudaError_t copy_piece(std::byte* host, std::byte* staging, uint64_t bytes) noexcept;
+  cudaError_t copy_staging(const Flight& flight, std::byte* host, std::byte* gpu,
+                           uint64_t bytes) noexcept;
+  cudaError_t copy_batch() noexcept;
+  cudaError_t copy_one_by_one() noexcept;
   cudaError_t signal(Flight& flight, cudaStream_t last) noexcept;
   cudaError_t wait_tickets(const Flight& flight) noexcept;
   void finish(Flight& flight, Status status) noexcept;
@@ -102,7 +105,6 @@ class Lane {
 
   LaneOptions options_;
   const Tables& tables_;
-  const PinnedPieces& pinned_;
   Ring ring_;
   GpuMemory ring_memory_;
   CudaStream copy_stream_, signal_stream_;
@@ -110,6 +112,8 @@ class Lane {
   std::array<CudaStream, 4> kernel_streams_;
   size_t next_kernel_stream_ = 0;
   CudaEvent copied_;
+  CopyList copies_;
+  bool takes_batches_ = true;  // CUDA, of the memory that it has been given so far
   std::function<void()> wake_;
   std::vector<std::unique_ptr<Flight>> flights_;  // all; fixed after open
   std::vector<Flight*> free_;
