@@ -15,7 +15,8 @@ std::shared_ptr<ExtentLease> MoverContext::lease(Tier tier, std::vector<Extent> 
       [&store = store(tier)](std::vector<Extent> given) { store.release(std::move(given)); });
 }
 
-MoverContext::Run MoverContext::run_at(const CopyWork& copy, uint32_t first) const {
+MoverContext::Run MoverContext::run_at(const CopyWork& copy, uint32_t first,
+                                       bool short_runs) const {
   const auto follows = [](const std::vector<BlockAddress>& blocks, uint32_t i) {
     return blocks[i].pool == blocks[i - 1].pool && blocks[i].block == blocks[i - 1].block + 1;
   };
@@ -26,7 +27,9 @@ MoverContext::Run MoverContext::run_at(const CopyWork& copy, uint32_t first) con
            memory.range_end(blocks[i - 1].pool, blocks[i - 1].block);
   };
   // Host memory needs no slot, and a link likes long runs (docs/benchmarks/device.md).
-  const uint64_t limit = copy.tier == Tier::Local ? kMemoryRun : transfers.slot_bytes();
+  const uint64_t limit = copy.tier != Tier::Local ? transfers.slot_bytes()
+                         : short_runs             ? block_size
+                                                  : kMemoryRun;
   Run run{1, block_begin(first), block_end(copy, first)};
   for (uint32_t i = first + 1; i < copy.blocks.size(); ++i) {
     const uint64_t end = block_end(copy, i);

@@ -37,12 +37,13 @@ struct MoverContext {
   // A copy's blocks, given back when nothing needs them any more.
   std::shared_ptr<ExtentLease> lease(Tier tier, std::vector<Extent> extents) const;
 
-  // Adjacent blocks of one copy, from `first` on, that fit one slot.
+  // Adjacent blocks of one copy, from `first` on, that fit one slot. `short_runs`: of host memory
+  // one alone, so that what lies behind it in the copy need not be moved with it.
   struct Run {
     uint32_t count = 0;
     uint64_t begin = 0, end = 0;  // bytes of the copy
   };
-  Run run_at(const CopyWork& copy, uint32_t first) const;
+  Run run_at(const CopyWork& copy, uint32_t first, bool short_runs = false) const;
   // A transfer for the run, from or to its place; its move and job are not set. Requires:
   // transfers.can_start().
   Transfer& start(Route route, IoOp op, const CopyWork& copy, uint32_t first, const Run& run) const;

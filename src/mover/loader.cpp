@@ -74,7 +74,7 @@ bool Loader::issue_run(Job& job, size_t index) {
                       : chunk.lease             ? Route::Promote
                                                 : context_.transfers.drive_route();
   if (!context_.transfers.can_start(route, chunk.blocks[first].pool, 0)) return false;
-  const auto run = context_.run_at(chunk, first);
+  const auto run = context_.run_at(chunk, first, job.request.layerwise);
   Transfer& transfer = context_.start(route, IoOp::Read, chunk, first, run);
   transfer.job = &job;
   transfer.chunk = index;
