@@ -1,14 +1,15 @@
 // Loader: load jobs, from the stores' records to verified pages. Mover thread only.
 //
-// Each chunk comes from the fastest tier that has it. Host memory is asked first; what it has goes
-// from there to the pages without I/O, while the drives are asked for the rest. What comes from a
-// drive is promoted where there is room: it is read into blocks of the memory tier instead of a
-// slot, goes to the pages from there, and is published there once it has been verified. Blocks are
-// moved chunk after chunk (or, layerwise, one run of each chunk in turn), and a chunk is Ok when
-// the checksums of all of its blocks were right. A chunk that fails ends the chunks behind it in
-// its group. A run that cuFile brought with wrong bytes is read again through host memory before
-// the drive's copy is blamed. A chunk that was bad in host memory comes from the drives, in a
-// second round, when nothing of the first is under way any more: no late run can write over it.
+// Each chunk comes from the fastest tier that has it. Host memory is asked first, for the first
+// chunks before the others; what it has goes from there to the pages without I/O, while the drives
+// are asked for the rest. What comes from a drive is promoted where there is room: it is read into
+// blocks of the memory tier instead of a slot, goes to the pages from there, and is published there
+// once it has been verified. Blocks are moved chunk after chunk (or, layerwise, one run of each
+// chunk in turn, of a block where that costs no I/O), and a chunk is Ok when the checksums of all
+// of its blocks were right. A chunk that fails ends the chunks behind it in its group. A run that
+// cuFile brought with wrong bytes is read again through host memory before the drive's copy is
+// blamed. A chunk that was bad in host memory comes from the drives, in a second round, when
+// nothing of the first is under way any more: no late run can write over it.
 #pragma once
 
 #include <map>
@@ -54,9 +55,12 @@ class Loader {
   };
   struct Entry {
     std::shared_ptr<Job> job;
+    size_t pieces = 0;            // that the fastest tier has not answered, of several
+    std::vector<size_t> missing;  // there, so far
     Rest rest;
   };
 
+  void ask_in_pieces(Entry& entry, std::span<const size_t> chunks);
   void ask(Entry& entry, Tier tier, std::vector<size_t> chunks);
   void found(JobId id, Tier tier, const std::vector<size_t>& chunks,
              std::vector<CopyRecord> records);

@@ -11,7 +11,20 @@ namespace {
 // A promotion is worth a short wait for room; if the index is busy for longer, the load goes on
 // without.
 constexpr std::chrono::milliseconds kPatience{20};
+constexpr size_t kFirstPiece = 8;  // chunks
 }  // namespace
+
+// The first chunks of host memory are moved while the index is asked for the rest. Not for a drive,
+// which takes longer than the index, and not layerwise, where the first layer of all comes first.
+void Loader::ask_in_pieces(Entry& entry, std::span<const size_t> chunks) {
+  const Tier tier = context_.stores.fastest();
+  const bool whole = tier != Tier::Local || entry.job->request.layerwise;
+  const auto first = chunks.first(whole ? chunks.size() : std::min(kFirstPiece, chunks.size()));
+  const auto rest = chunks.subspan(first.size());
+  entry.pieces = rest.empty() ? 1 : 2;
+  ask(entry, tier, {first.begin(), first.end()});
+  if (!rest.empty()) ask(entry, tier, {rest.begin(), rest.end()});
+}
 
 void Loader::ask(Entry& entry, Tier tier, std::vector<size_t> chunks) {
   Job& job = *entry.job;
@@ -59,15 +72,16 @@ void Loader::found(JobId id, Tier tier, const std::vector<size_t>& chunks,
     if (!entry.rest.wants_room || !entry.rest.room.empty()) go_on(entry);
     return;
   }
-  std::vector<size_t> missing;
   for (size_t i = 0; i < chunks.size(); ++i) {
     ChunkWork& chunk = job.chunks[chunks[i]];
     if (chunk.phase == ChunkPhase::Done) continue;
     if (i < records.size() && accept(chunk, tier, records[i]))
       chunk.phase = ChunkPhase::Moving;
     else
-      missing.push_back(chunks[i]);
+      entry.missing.push_back(chunks[i]);
   }
+  if (--entry.pieces > 0) return;
+  std::vector<size_t> missing = std::exchange(entry.missing, {});
   if (missing.empty()) return touch(job);
   entry.rest.chunks = missing;
   ask_for_room(entry);

@@ -109,6 +109,30 @@ TEST_F(Tiers, OneLoadTakesFromBoth) {
   }
 }
 
+// Memory is asked for the first chunks of a load before the others.
+TEST_F(Tiers, OnlyTheEndOfALoadIsNotInMemory) {
+  save_on_the_drive_only(12);
+  promote(10);
+  const double before = rig_.metric("local_load_chunks");
+  EXPECT_EQ(rig_.load(0, 14), 12u);
+  EXPECT_EQ(rig_.metric("local_load_chunks") - before, 10);
+  EXPECT_EQ(rig_.last.chunk_status[12], Status::NotFound);
+  ASSERT_TRUE(eventually([&] { return rig_.metric("local_copies") == 12; }));
+}
+
+// So that the first layer of all is there when a quarter has been moved.
+TEST_F(Tiers, LayerwiseTheBlocksOfMemoryGoOneByOne) {
+  rig_.open();
+  ASSERT_EQ(rig_.save(0, 8).status, Status::Ok);
+  const auto moves = [&] { return rig_.metric("memory_read_seconds_le_inf"); };
+  EXPECT_EQ(rig_.load(0, 8), 8u);
+  const double whole = moves();  // one of each copy, if its blocks are adjacent
+  EXPECT_LT(whole, 2 * 8);
+  rig_.layerwise = true;
+  EXPECT_EQ(rig_.load(0, 8), 8u);
+  EXPECT_EQ(moves() - whole, 8 * TierRig::kLayers);
+}
+
 // Below what is not in memory nothing can be kept there: presence has no holes.
 TEST_F(Tiers, TheMiddleOfAChainIsNotPromoted) {
   save_on_the_drive_only(8);
