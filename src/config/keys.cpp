@@ -192,7 +192,8 @@ std::vector<ConfigKey> make_keys() {
        .max = 1e9},
       {.name = "enable_layerwise",
        .access = &field<&C::enable_layerwise>,
-       .help = "Let layers be used as they arrive. With vLLM, use_async wins over it."},
+       .help = "Let layers be used as they arrive. With vLLM, of loads within a step alone "
+               "(use_async: false, or load_in_step)."},
       {.name = "use_async",
        .access = &field<&C::use_async>,
        .help = "Load whole requests beside the running batch."},
@@ -224,11 +225,10 @@ std::vector<ConfigKey> make_keys() {
        .access = &field<&C::load_in_step>,
        .help =
            "memory: with vLLM, a hit that lies in host memory is loaded within the step that uses "
-           "it while nothing else runs. On an H100 that gained nothing yet (docs/decisions/0012). "
-           "With "
-           "asynchronous scheduling that is done only for what a drive holds too, and if both are "
-           "found damaged in one load the engine ends, because vLLM could not take the token back. "
-           "never: loads go beside the steps.",
+           "it while nothing else runs, layer by layer under the launch of the step "
+           "(enable_layerwise, docs/decisions/0012). With asynchronous scheduling that is done "
+           "only for what a drive holds too, and if both are found damaged in one load the engine "
+           "ends, because vLLM could not take the token back. never: loads go beside the steps.",
        .choices = {"never", "memory"}},
   };
 }

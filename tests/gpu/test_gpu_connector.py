@@ -22,7 +22,7 @@ DEVICE = "cuda:0"
 
 import in_step_cases  # noqa: E402
 import kv_layouts  # noqa: E402
-from halves import OTHER_TABLE, TABLE, Pair, start_load, step_output, warm  # noqa: E402
+from halves import LAYERS, OTHER_TABLE, TABLE, Pair, start_load, step_output, warm  # noqa: E402
 from penstock.vllm.step_timer import StepTimer  # noqa: E402
 from penstock.vllm.worker import Results  # noqa: E402
 from vllm.utils.hashing import sha256  # noqa: E402
@@ -177,6 +177,17 @@ def test_the_pass_sees_what_was_loaded_within_the_step(in_step):
     assert pair.report(pair.worker.results(set())) == Results()
     for copy, cache in zip(seen, pair.caches.values(), strict=True):
         assert torch.equal(copy, cache[TABLE[:12]])
+
+
+def test_layers_are_there_when_the_pass_comes_to_them(in_step):
+    pair, _ = in_step
+    seen: list[bool] = []
+    for turn, table in enumerate(in_step_cases.TABLES[1:]):
+        at_layer = in_step_cases.is_there(pair, table, seen)
+        runs = in_step_cases.Runs(pair)
+        assert in_step_cases.load(pair, "within", table, at_layer=at_layer) == Results()
+        assert runs.were_of_layers() == (turn > 0)  # the first shows that each layer is asked for
+    assert seen == [True] * 3 * LAYERS
 
 
 def test_damage_in_memory_is_read_from_the_drive_before_the_pass(in_step):

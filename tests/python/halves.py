@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from penstock.vllm.layout import make_plan
 from penstock.vllm.scheduler import SchedulerHalf
 from penstock.vllm.worker import Rank, Results, WorkerHalf
 from vllm import SamplingParams
+from vllm.config import CUDAGraphMode
 from vllm.utils.hashing import sha256
 from vllm.v1.core import kv_cache_utils
 from vllm.v1.core.sched.output import NewRequestData, SchedulerOutput
@@ -89,13 +90,23 @@ class Pair:
         raise AssertionError("no answer")
 
     def step(
-        self, *new: tuple[Request, list[int], int, int], ended: set[str] | None = None
+        self,
+        *new: tuple[Request, list[int], int, int],
+        ended: set[str] | None = None,
+        mode: CUDAGraphMode = CUDAGraphMode.NONE,
+        at_layer: Callable[[str], None] = lambda name: None,
     ) -> Results:
-        """One step. `new`: requests with block ids, computed tokens and scheduled tokens."""
+        """One step. `new`: requests with block ids, computed tokens and scheduled tokens.
+        `at_layer`: what a pass does with each layer; one that is FULL asks for none."""
         output = step_output(*new)
         meta = self.scheduler.build_step(output)
         self.worker.fence(meta)
-        self.worker.start_loads(meta)
+        context = SimpleNamespace(attn_metadata={}, cudagraph_runtime_mode=mode)
+        self.worker.start_loads(meta, context)
+        for name in self.caches:
+            if mode is not CUDAGraphMode.FULL:
+                self.worker.wait_for_layer(name)
+            at_layer(name)
         self.worker.submit_saves(meta)
         return self.report(self.worker.results(ended or set()))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from halves import BLOCKS, OTHER_TABLE, TABLE, TOKENS, Pair, warm
+from halves import BLOCKS, CHUNK, COPY, LAYERS, OTHER_TABLE, TABLE, TOKENS, Pair, warm
 from penstock.vllm.worker import Results
 
 HIT = 192
@@ -19,6 +20,7 @@ def settings(memory: Path) -> dict[str, Any]:
     return {
         "backend": ["local", "gds"],
         "load_in_step": "memory",
+        "block_size": COPY // LAYERS,  # of a layer
         "local_config": {"directory": str(memory), "max_cache_size_gb": 0.05},
     }
 
@@ -49,12 +51,12 @@ def finish(pair: Pair, *requests) -> None:
             pair.scheduler.finished(request)
 
 
-def load(pair: Pair, name: str, table: list[int]) -> Results:
+def load(pair: Pair, name: str, table: list[int], **step: Any) -> Results:
     """A request whose hit is loaded within the step that computes the rest."""
     request = pair.add(name, TOKENS)
     assert pair.matched(request) == (HIT, False)
     pair.scheduler.allocated(request, (table,), HIT)
-    results = pair.step((request, table, HIT, len(TOKENS) - HIT))
+    results = pair.step((request, table, HIT, len(TOKENS) - HIT), **step)
     assert not results.received  # vLLM knows no load
     finish(pair, request)
     return results
@@ -62,6 +64,33 @@ def load(pair: Pair, name: str, table: list[int]) -> Results:
 
 def same(pair: Pair, table: list[int]) -> bool:
     return all(torch.equal(cache[TABLE[:12]], cache[table[:12]]) for cache in pair.caches.values())
+
+
+class Runs:
+    """Counts runs out of host memory: one of a chunk whose blocks are adjacent, or of each block,
+    which is a layer here."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._engine = pair.worker._engine
+        self._before = self._count()
+
+    def _count(self) -> float:
+        return self._engine.metrics()["memory_read_seconds_le_inf"]
+
+    def were_of_layers(self) -> bool:
+        return self._count() - self._before == HIT // CHUNK * LAYERS
+
+
+def is_there(pair: Pair, table: list[int], seen: list[bool]) -> Callable[[str], None]:
+    """What a pass that begins with wiped blocks notes of each layer when it comes to it."""
+    for cache in pair.caches.values():
+        cache[table] = 0
+
+    def note(layer: str) -> None:
+        cache = pair.caches[layer]
+        seen.append(torch.equal(cache[TABLE[:12]], cache[table[:12]]))
+
+    return note
 
 
 def damage(pool: Path) -> None:

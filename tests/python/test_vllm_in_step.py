@@ -7,9 +7,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from halves import OTHER_TABLE, TOKENS, Pair, warm
-from in_step_cases import HIT, TABLES, damage, finish, load, on_the_drive, ready, same, settings
+from halves import LAYERS, OTHER_TABLE, TOKENS, Pair, warm
+from in_step_cases import (
+    HIT,
+    TABLES,
+    Runs,
+    damage,
+    finish,
+    is_there,
+    load,
+    on_the_drive,
+    ready,
+    same,
+    settings,
+)
 from penstock.vllm.worker import LoadLost, Results
+from vllm.config import CUDAGraphMode
 from vllm.utils.hashing import sha256
 from vllm.v1.core import kv_cache_utils
 
@@ -48,6 +61,48 @@ def test_the_first_hit_goes_beside_the_steps_and_the_next_within_one(make, overl
     assert pair.worker._stats.data["in_step_loads"] == 1
     assert load(pair, "again", TABLES[1]) == Results()
     assert pair.worker._stats.data["in_step_loads"] == 2
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_the_pass_begins_before_the_last_layers_are_there_once_vllm_has_asked_for_each(
+    make, overlapping
+):
+    pair = make(overlapping=overlapping)
+    ready(pair)
+    seen: list[bool] = []
+    for table, mode, by_layer in [
+        (TABLES[3], CUDAGraphMode.NONE, False),
+        (TABLES[1], CUDAGraphMode.NONE, True),
+        (TABLES[2], CUDAGraphMode.PIECEWISE, False),  # not seen yet
+        (TABLES[3], CUDAGraphMode.PIECEWISE, True),
+        (TABLES[1], CUDAGraphMode.FULL, False),
+        (TABLES[2], CUDAGraphMode.FULL, False),
+        (TABLES[3], CUDAGraphMode.NONE, True),
+    ]:
+        at_layer = is_there(pair, table, seen)
+        runs = Runs(pair)
+        assert load(pair, "within", table, mode=mode, at_layer=at_layer) == Results()
+        assert runs.were_of_layers() == by_layer
+    assert seen == [True] * 7 * LAYERS
+
+
+def test_layers_are_waited_for_together_where_that_is_wanted(make):
+    pair = make(enable_layerwise=False)
+    ready(pair)
+    for table in TABLES[1:3]:
+        runs = Runs(pair)
+        assert load(pair, "within", table) == Results()
+        assert not runs.were_of_layers()
+
+
+def test_a_pass_that_no_longer_asks_ends_the_engine(make):
+    pair = make()
+    ready(pair)
+    assert load(pair, "within", TABLES[3]) == Results()
+    del pair.caches["layer.1"]
+    with pytest.raises(LoadLost, match="without asking"):
+        load(pair, "next", TABLES[1])
+    pair.worker._loads.clear()
 
 
 def test_only_where_it_was_asked_for(make):
@@ -104,19 +159,32 @@ def test_what_the_drive_must_give_goes_beside_the_steps(make, tmp_path, memory):
     assert pair.scheduler._in_step.suits("proves", 3, [("local", 3)], 3)
 
 
-@pytest.mark.parametrize("overlapping", [False, True])
-def test_damage_in_memory_is_read_from_the_drive_within_the_step(make, memory, overlapping):
-    pair = make(overlapping=overlapping)
+def prepared(make, by_layer: bool, **others) -> Pair:
+    """The next load within a step comes layer by layer, or as a whole."""
+    pair = make(**others)
     ready(pair)
+    if by_layer:
+        assert load(pair, "is asked for", TABLES[1]) == Results()
+    return pair
+
+
+@pytest.mark.parametrize("by_layer", [False, True])
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_damage_in_memory_is_read_from_the_drive_within_the_step(
+    make, memory, overlapping, by_layer
+):
+    pair = prepared(make, by_layer, overlapping=overlapping)
     damage(memory / "pool.data")
     assert load(pair, "within", TABLES[3]) == Results()
     assert same(pair, TABLES[3])
     assert pair.worker._engine.metrics()["load_chunks_reread"] == 3
 
 
-def test_damage_of_both_is_computed_where_vllm_can_take_the_token_back(make, tmp_path, memory):
-    pair = make()
-    ready(pair)
+@pytest.mark.parametrize("by_layer", [False, True])
+def test_damage_of_both_is_computed_where_vllm_can_take_the_token_back(
+    make, tmp_path, memory, by_layer
+):
+    pair = prepared(make, by_layer)
     damage(memory / "pool.data")
     damage(tmp_path / "store" / "pool.data")
     results = load(pair, "within", TABLES[3])
@@ -127,9 +195,9 @@ def test_damage_of_both_is_computed_where_vllm_can_take_the_token_back(make, tmp
     assert not pair.scheduler._in_step.suits("next", 3, [("local", 3)], 3)
 
 
-def test_damage_of_both_ends_an_engine_that_would_keep_the_token(make, tmp_path, memory):
-    pair = make(overlapping=True)
-    ready(pair)
+@pytest.mark.parametrize("by_layer", [False, True])
+def test_damage_of_both_ends_an_engine_that_would_keep_the_token(make, tmp_path, memory, by_layer):
+    pair = prepared(make, by_layer, overlapping=True)
     damage(memory / "pool.data")
     damage(tmp_path / "store" / "pool.data")
     with pytest.raises(LoadLost, match="load_in_step: never"):

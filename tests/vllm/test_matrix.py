@@ -14,6 +14,8 @@ import damage
 import pytest
 
 pytestmark = pytest.mark.full
+TELLING = {"VLLM_LOGGING_LEVEL": "INFO"}
+LAYER_BY_LAYER = "loads within a step arrive layer by layer"
 TOKENS = 256 + 512 + 1280 + 2816  # claimable of prompts of 300, 700, 1500 and 3000 tokens
 
 
@@ -63,9 +65,11 @@ def test_synchronous_loads(engines, baseline, same, layerwise):
         use_async=False,
         enable_layerwise=layerwise,
         damaged=True,
+        extra_environment=TELLING,
     )
     for step in ("first", "again", "damaged", "healed"):
         same(baseline["lengths"], seen[step])
+    assert (LAYER_BY_LAYER in seen["log"]) == layerwise
     assert seen["again_counters"]["restored_tokens"] == TOKENS
     assert seen["damaged_counters"]["failed_loads"] >= 1
     assert seen["healed_counters"]["failed_loads"] == seen["damaged_counters"]["failed_loads"]
@@ -73,10 +77,11 @@ def test_synchronous_loads(engines, baseline, same, layerwise):
 
 def test_loads_within_the_step(engines, baseline, same):
     with tempfile.TemporaryDirectory(prefix="penstock-test-", dir="/dev/shm") as directory:
-        seen = engines.run("in_step", memory=f"{directory}/local")
+        seen = engines.run("in_step", memory=f"{directory}/local", extra_environment=TELLING)
     steps = ("first", "again", "damaged", "saved", "healed", "mended")
     for step in steps:
         same(baseline["lengths"], seen[step])
+    assert LAYER_BY_LAYER in seen["log"]
 
     def gained(step: str, before: str, name: str) -> float:
         after, before = seen[f"{step}_counters"], seen[f"{before}_counters"]

@@ -138,7 +138,7 @@ class PenstockConnector(KVConnectorBase_V1, SupportsHMA):
 
     def start_load_kv(self, forward_context: ForwardContext, **kwargs: Any) -> None:
         assert self._worker is not None
-        self._worker.start_loads(self._step())
+        self._worker.start_loads(self._step(), forward_context)
 
     def wait_for_layer_load(self, layer_name: str) -> None:
         assert self._worker is not None

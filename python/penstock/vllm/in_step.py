@@ -1,11 +1,11 @@
 """Loads within a step, for the scheduler half: which hits are one, and which are under way.
 
 A load beside the steps is reported, and scheduled, before vLLM launches the step that uses it. One
-within the step is there when its forward pass begins; decision 0012 says why the launch does not
-overlap with it yet. The price is that whatever runs beside it waits too, and that with asynchronous
-scheduling a load that fails cannot be taken back: vLLM has scheduled the next step by then, and
-keeps its token. So only an engine that has nothing else to do loads this way, from memory, and
-with asynchronous scheduling only what the drives could give as well. One thread.
+within the step arrives layer by layer while vLLM launches the pass (LayerHooks says when). The
+price is that whatever runs beside it waits too, and that with asynchronous scheduling a load that
+fails cannot be taken back: vLLM has scheduled the next step by then, and keeps its token. So only
+an engine that has nothing else to do loads this way, from memory, and with asynchronous scheduling
+only what the drives could give as well. One thread.
 """
 
 from __future__ import annotations

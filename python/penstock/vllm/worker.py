@@ -17,6 +17,7 @@ from vllm.logger import init_logger
 
 from penstock import _core
 from penstock.trace import TraceFile
+from penstock.vllm.layer_hooks import LayerHooks
 from penstock.vllm.layout import NO_ROW, Plan
 from penstock.vllm.memory import Memory
 from penstock.vllm.messages import (
@@ -75,7 +76,8 @@ class WorkerHalf:
         self._plan = plan
         self._rank = rank
         self._overlapping = overlapping
-        self._is_layerwise = config.enable_layerwise and not config.use_async
+        self._hooks = LayerHooks()
+        self._by_layer = False  # the loads within this step
         self._engine: Any = None
         self._handshake: Handshake | None = None
         self._layers: dict[str, int] = {}
@@ -102,6 +104,7 @@ class WorkerHalf:
             self._trace = TraceFile.of_rank(self._config.trace_file, self._rank.rank)
         self._engine = _core.Engine.open(self._config, memory.layouts, memory.device)
         self._layers = memory.layers
+        self._hooks = LayerHooks(memory.layers)
         self._stream = memory.stream
         if self._rank.rank == 0 and self._config.load_policy == "auto":
             self._timer = StepTimer(memory.device)
@@ -142,9 +145,15 @@ class WorkerHalf:
         if step.prefill is not None and self._timer is not None:
             self._timer.begin()
 
-    def start_loads(self, step: StepMetadata) -> None:
-        """Before the forward pass."""
+    def start_loads(self, step: StepMetadata, forward_context: Any = None) -> None:
+        """Before the forward pass. What is loaded within the step is there when this returns, or,
+        with `enable_layerwise`, layer by layer when vLLM asks for it."""
         self._step_failed = False
+        self._by_layer = False
+        if any(not load.is_async for load in step.loads):
+            self._by_layer = self._hooks.begin(forward_context) and self._config.enable_layerwise
+        if self._by_layer:
+            logger.info_once("penstock: loads within a step arrive layer by layer")
         for load in step.loads:
             job = self._submit("load", load, self._rank.shard)
             if job is None and self._overlapping and not load.is_async:
@@ -153,7 +162,7 @@ class WorkerHalf:
                 self._end_load(load, load.begin // self._plan.chunk, "busy")
                 continue
             self._loads[job] = load
-        if not self._is_layerwise:
+        if not self._by_layer:
             self._settle()  # nothing that follows reads the pages before they are there
 
     def _submit_at_last(self, load: Load) -> int | None:
@@ -166,20 +175,25 @@ class WorkerHalf:
         return job
 
     def wait_for_layer(self, layer_name: str) -> None:
-        """For synchronous loads layer by layer: nothing that follows reads this layer's pages
-        before they are there. The caller waits, on a GPU too: behind a stream that waits vLLM
-        queues copies and more launches than CUDA's queue takes, and those hold up the load.
+        """Within the pass. The caller waits, on a GPU too: behind a stream that waits vLLM queues
+        copies and more launches than CUDA's queue takes, and those hold up the load (decision
+        0012). What vLLM launches for a layer overlaps with the load of the next.
         """
+        self._hooks.asked(layer_name)
         layer = self._layers.get(layer_name)
-        if not self._is_layerwise or layer is None:
+        if not self._by_layer or layer is None:
             return
-        for job in self._loads:
-            self._engine.wait_layer(job, layer, self._config.load_deadline_s)
+        for job, load in self._loads.items():
+            if not load.is_async:
+                self._engine.wait_layer(job, layer, self._config.load_deadline_s)
 
     def submit_saves(self, step: StepMetadata) -> None:
         """After the forward pass."""
         if step.prefill is not None and self._timer is not None:
             self._timer.end(*step.prefill)
+        by_layer, self._by_layer = self._by_layer, False
+        if not self._hooks.end() and by_layer:
+            raise LoadLost(_UNASKED)
         self._settle()
         if self._step_failed:
             return  # this step computed over KV that is not there
@@ -229,7 +243,7 @@ class WorkerHalf:
                 bytes(work.parents),
                 work.groups.tolist(),
                 work.rows.tolist(),
-                layerwise=self._is_layerwise and kind == "load",
+                layerwise=isinstance(work, Load) and not work.is_async and self._by_layer,
                 deadline_s=work.deadline if isinstance(work, Load) else 0.0,
                 stream=self._stream(),
             )
@@ -322,6 +336,13 @@ class WorkerHalf:
         self._stats.add("dropped_chunks", len(save.chunks) - len(kept) - known)
         if self._rank.shard == 0:
             self._stats.add("saved_tokens", len(set(kept)) * self._plan.chunk)
+
+
+_UNASKED = (
+    "penstock: vLLM computed layers without asking for their KV first, although it did so before, "
+    "so this step may have read KV that was not there yet, and this engine ends. "
+    "enable_layerwise: false loads all layers before a step begins"
+)
 
 
 def _lost(load: Load, chunk: int, status: str) -> str:
