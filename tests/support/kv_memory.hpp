@@ -43,6 +43,7 @@ class KvMemory {
     }
   }
   const GroupLayout& layout() const { return layout_; }
+  std::span<std::byte> memory() { return memory_; }
   void fill(Content content, uint64_t seed) {
     for (uint32_t row = 0; row < rows_; ++row)
       for (size_t region = 0; region < layout_.regions.size(); ++region)

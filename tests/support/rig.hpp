@@ -7,6 +7,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "penstock/engine.hpp"
@@ -31,6 +32,7 @@ class Pages {
       layout_.regions.push_back({address(layer, 0), rows, stride_, page_bytes, layer});
   }
   const GroupLayout& layout() const { return layout_; }
+  std::span<std::byte> memory() { return std::as_writable_bytes(std::span{memory_}); }
   // Bytes that depend on the seed, the layer and the place in the page.
   void fill(uint32_t row, uint64_t seed) {
     for (uint32_t layer = 0; layer < layers_; ++layer)

@@ -1,9 +1,11 @@
-// TierRig: an engine over host memory and a drive, with pages on the host. For tests of tiers.
+// TierRig: an engine over host memory and a drive, with pages on the host or where `adopt` has put
+// them. For tests of tiers.
 #pragma once
 
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -30,8 +32,10 @@ class TierRig {
 
   void open(uint32_t chunks = 16) {
     engine.reset();
+    adopted.reset();
     pages = std::make_unique<Pages>(kLayers, chunks * kRowsPerChunk, kPage, kRowsPerChunk);
-    auto opened = Engine::open(config, {pages->layout()});
+    if (adopt) adopted = adopt(pages->memory());
+    auto opened = Engine::open(config, {pages->layout()}, device);
     ASSERT_TRUE(opened) << opened.error().message;
     engine = std::move(*opened);
     auto opened_namespace = engine->open_namespace(namespace_spec());
@@ -86,9 +90,12 @@ class TierRig {
 
   Config config;
   std::unique_ptr<Pages> pages;
+  std::shared_ptr<void> adopted;  // what `adopt` made of the pages
   std::unique_ptr<Engine> engine;
   NamespaceId ns = 0;
   bool layerwise = false;  // loads
+  std::string device = "cpu";
+  std::function<std::shared_ptr<void>(std::span<std::byte>)> adopt;  // makes it the device's
   JobResult last;
 
  private:

@@ -1,0 +1,131 @@
+// The engine over the CUDA device, as it is, on a CUDA runtime of our own: what a job does when a
+// call of CUDA's fails, at every call in turn. Nothing wrong is reported as Ok, no page of another
+// request is touched, nothing is lost of what is stored, and the next job works.
+#include <gtest/gtest.h>
+
+#include "device/cuda/handles.hpp"
+#include "support/fake_cudart.hpp"
+#include "support/kv_memory.hpp"
+#include "support/tier_rig.hpp"
+
+namespace penstock::test {
+namespace {
+
+constexpr uint32_t kChunks = 6;
+
+class FakeGpuEngine : public testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    rig_.device = "cuda:0";
+    rig_.adopt = adopt_as_gpu_memory;
+    rig_.config.gds_config.enable_gds = "false";
+    rig_.layerwise = GetParam();
+  }
+  void TearDown() override { cuda::fail_call_for_test = 0; }
+
+  // True if call `n` from now on was made, and therefore failed.
+  template <typename Job>
+  bool with_failing_call(uint64_t n, Job&& job) {
+    cuda::fail_call_for_test = n;
+    job();
+    return cuda::fail_call_for_test.exchange(0) == 0;
+  }
+  void expect_others_untouched() {
+    for (uint32_t row = kChunks * TierRig::kRowsPerChunk; row < 16 * TierRig::kRowsPerChunk; ++row)
+      ASSERT_TRUE(rig_.pages->untouched(row)) << "row " << row;
+  }
+
+  TempDir drive_;
+  TempDir memory_{in_memory()};
+  TierRig rig_{drive_.path(), memory_ / "local"};
+};
+
+TEST_P(FakeGpuEngine, WhatWasSavedComesBackFromEitherTier) {
+  rig_.open();
+  const BatchCopies before = batch_copies();
+  ASSERT_EQ(rig_.save(0, kChunks).status, Status::Ok);
+  EXPECT_EQ(rig_.load(0, kChunks), kChunks);
+  EXPECT_EQ(rig_.metric("local_load_chunks"), kChunks);
+  expect_others_untouched();
+  const BatchCopies after = batch_copies();
+  EXPECT_GT(after.calls, before.calls) << "copies go to CUDA in batches";
+  EXPECT_GE(after.copies - before.copies, 2 * (after.calls - before.calls));
+  ASSERT_TRUE(rig_.written_behind());
+  rig_.engine.reset();
+  std::filesystem::remove_all(memory_ / "local");
+  rig_.open();
+  EXPECT_EQ(rig_.load(0, kChunks), kChunks);
+  EXPECT_EQ(rig_.metric("local_load_chunks"), 0);
+  expect_others_untouched();
+}
+
+TEST_P(FakeGpuEngine, PackedCopiesComeBackFromTheDrive) {
+  constexpr uint32_t kRows = TierRig::kRowsPerChunk;
+  KvMemory kv{TierRig::kLayers, kChunks * kRows, TierRig::kPage, kRows};
+  const auto gpu = adopt_as_gpu_memory(kv.memory());
+  kv.fill(Content::Bf16, 1);
+  Config config = rig_.config;
+  config.backend = {"gds"};
+  config.gds_config.enable_compression = true;
+  auto opened = Engine::open(config, {kv.layout()}, "cuda:0");
+  ASSERT_TRUE(opened) << opened.error().message;
+  Engine& engine = **opened;
+  const auto ns = engine.open_namespace(namespace_spec());
+  ASSERT_TRUE(ns);
+  const auto run = [&](JobKind kind) {
+    JobRequest request = chain_job(kind, *ns, 0, kChunks, kRows);
+    request.layerwise = GetParam() && kind == JobKind::Load;
+    return run_job(engine, std::move(request)).status;
+  };
+  ASSERT_EQ(run(JobKind::Save), Status::Ok);
+  kv.wipe();
+  ASSERT_EQ(run(JobKind::Load), Status::Ok);
+  for (uint32_t row = 0; row < kChunks * kRows; ++row) EXPECT_TRUE(kv.holds(row)) << row;
+  EXPECT_TRUE(kv.gaps_intact());
+  EXPECT_EQ(engine.metrics().at("packed_chunks"), kChunks);
+  EXPECT_EQ(engine.metrics().at("unpacked_chunks"), kChunks);
+}
+
+TEST_P(FakeGpuEngine, EveryCallOfASaveFailsInTurn) {
+  rig_.open();
+  for (uint64_t n = 1;; ++n) {
+    ASSERT_LT(n, 500U) << "the calls never end";
+    JobResult saved;
+    const bool failed = with_failing_call(n, [&] { saved = rig_.save(0, kChunks, n); });
+    const uint32_t kept = lookup_now(*rig_.engine, rig_.ns, 0, kChunks, {GroupNeed{}}, n);
+    EXPECT_EQ(rig_.load(0, kChunks, n), kept) << "call " << n;
+    if (!failed) {
+      EXPECT_EQ(saved.status, Status::Ok);
+      EXPECT_EQ(kept, kChunks);
+      break;
+    }
+    ASSERT_EQ(rig_.save(0, kChunks, n).status, kept == 0 ? Status::Ok : Status::Present);
+    EXPECT_EQ(rig_.load(0, kChunks, n), kChunks) << "after call " << n;
+  }
+  ASSERT_TRUE(rig_.written_behind());
+  EXPECT_EQ(rig_.metric("local_corrupt_copies"), 0);
+  EXPECT_EQ(rig_.metric("corrupt_copies"), 0);
+}
+
+TEST_P(FakeGpuEngine, EveryCallOfALoadFailsInTurn) {
+  rig_.open();
+  ASSERT_EQ(rig_.save(0, kChunks).status, Status::Ok);
+  for (uint64_t n = 1;; ++n) {
+    ASSERT_LT(n, 500U) << "the calls never end";
+    uint32_t good = 0;
+    const bool failed = with_failing_call(n, [&] { good = rig_.load(0, kChunks); });
+    if (!failed) {
+      EXPECT_EQ(good, kChunks);
+      break;
+    }
+    expect_others_untouched();
+    EXPECT_EQ(rig_.load(0, kChunks), kChunks) << "after call " << n;
+  }
+  EXPECT_EQ(rig_.metric("local_corrupt_copies"), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, FakeGpuEngine, testing::Bool(),
+                         [](const auto& info) { return info.param ? "layerwise" : "whole"; });
+
+}  // namespace
+}  // namespace penstock::test
