@@ -1,11 +1,14 @@
 """Time to the first token of a real vLLM on a GPU: no cache, Penstock, and its rivals, in one run.
 
 Llama-3.1-8B geometry (128 KiB of KV a token), dummy weights, one request at a time, one output
-token, random prompts. Each system has an engine process of its own. For each prompt: cold (saving
-on), then, after vLLM's own prefix cache was reset, a hit. Milliseconds; GB = 1e9 bytes.
+token, random prompts. Each system has an engine process of its own, forked from one that has vLLM's
+modules loaded. For each prompt: cold (saving on), then, after vLLM's own prefix cache was reset, a
+hit. Milliseconds; GB = 1e9 bytes.
 
-    python bench/vllm_gpu.py [--only SYSTEM ...] [--tokens 8192 32768] [--prompts 5] [--dir DIR]
-                             [--json FILE] [--graphs]
+    python bench/vllm_gpu.py [--only SYSTEM ...] [--tokens 8192 32768] [--prompts 3] [--dir DIR]
+                             [--json FILE] [--graphs] [--minutes 8] [--start forkserver|spawn]
+
+Systems for which the time does not suffice are left out, and said so.
 
 `penstock-auto` then serves 30 requests, of each length in turn, each after a reset, and reports
 median, p90 and the worst of their times over the median that `none` needs for the length.
@@ -16,12 +19,12 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import statistics
 import struct
-import subprocess
 import sys
 import tempfile
 import time
@@ -48,8 +51,17 @@ LLAMA_8B = {
     "eos_token_id": 2,
     "tie_word_embeddings": False,
 }
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONHASHSEED": "0",  # vLLM 0.26 seeds its block hashes at random otherwise
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "INFO",
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+}
 KV_BYTES = 131072  # of a token
-LIMIT_S = 150  # of one system
+LIMIT_S = 120  # of one system
+SHORTEST_S = 25  # with less than this left none is started
 AUTO_REQUESTS = 30
 
 
@@ -130,6 +142,8 @@ SYSTEMS: dict[str, Any] = {
     ),
 }
 
+DEFAULT = [name for name in SYSTEMS if name != "penstock-dram"]
+
 
 def kept_gb(options: argparse.Namespace) -> int:
     """Room for every prompt and one more of each length. Not much more than that: some machines
@@ -154,14 +168,16 @@ def drop_page_cache(directory: Path) -> None:
 class Server:
     """One engine in this process."""
 
-    def __init__(self, options: argparse.Namespace, transfer: dict[str, Any] | None) -> None:
+    def __init__(
+        self, options: argparse.Namespace, model: Path, transfer: dict[str, Any] | None
+    ) -> None:
         from vllm import LLM
 
         settings: dict[str, Any] = {}
         if transfer is not None:
             settings["kv_transfer_config"] = transfer
         self.llm = LLM(
-            model=str(options.work / "model"),
+            model=str(model),
             skip_tokenizer_init=True,
             load_format="dummy",
             enforce_eager=not options.graphs,
@@ -193,16 +209,15 @@ class Server:
             time.sleep(0.05)
 
 
-def serve(options: argparse.Namespace) -> dict[str, Any]:
-    work: Path = options.work
-    transfer, _ = SYSTEMS[options.system](work, kept_gb(options))
-    faulthandler.dump_traceback_later(LIMIT_S - 5)  # what it waits for, in its log
+def serve(options: argparse.Namespace, name: str, work: Path) -> dict[str, Any]:
+    transfer, _ = SYSTEMS[name](work, kept_gb(options))
+    faulthandler.dump_traceback_later(options.limit - 5)  # what it waits for, in its log
     begin = time.perf_counter()
-    server = Server(options, transfer)
+    server = Server(options, work / "model", transfer)
     out: dict[str, Any] = {"start_s": time.perf_counter() - begin}
     for length in options.tokens:
         server.ttft_ms(prompt(length, 1_000_000))  # warms up
-    if options.system == "penstock-auto":
+    if name == "penstock-auto":
         out |= serve_auto(server, options)
     else:
         for length in options.tokens:
@@ -250,34 +265,27 @@ def counters() -> dict[str, float]:
     return found
 
 
-def run_system(options: argparse.Namespace, work: Path, name: str) -> dict[str, Any]:
-    out, log = work / "seen.json", work / "engine.log"
-    out.unlink(missing_ok=True)
+def engine_process(options: argparse.Namespace, name: str, work: Path, out: Path) -> None:
+    faulthandler.enable()
+    with out.with_suffix(".log").open("w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
     _, variables = SYSTEMS[name](work, kept_gb(options))
-    command = [sys.executable, __file__, "--system", name, "--work", str(work), "--json", str(out)]
-    command += ["--tokens", *map(str, options.tokens), "--prompts", str(options.prompts)]
-    command += ["--settle", str(options.settle), *(["--graphs"] if options.graphs else [])]
-    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT / "build/python")]))
-    environment = (
-        os.environ
-        | variables
-        | {
-            "PYTHONPATH": path,
-            "HF_HUB_OFFLINE": "1",
-            "PYTHONHASHSEED": "0",  # vLLM 0.26 seeds its block hashes at random otherwise
-            "VLLM_NO_USAGE_STATS": "1",
-            "VLLM_LOGGING_LEVEL": "WARNING",
-            "VLLM_USE_FLASHINFER_SAMPLER": "0",
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        }
-    )
-    with log.open("w") as stream:
-        try:
-            subprocess.run(
-                command, env=environment, stdout=stream, stderr=subprocess.STDOUT, timeout=LIMIT_S
-            )
-        except subprocess.TimeoutExpired:
-            return {"failed": f"no end after {LIMIT_S} s", "log": log.read_text()[-3000:]}
+    os.environ.update(variables)
+    out.write_text(json.dumps(serve(options, name, work)))
+
+
+def run_system(context: Any, options: argparse.Namespace, work: Path, name: str) -> dict[str, Any]:
+    out = work / "seen.json"
+    log = out.with_suffix(".log")
+    out.unlink(missing_ok=True)
+    process = context.Process(target=engine_process, args=(options, name, work, out))
+    process.start()
+    process.join(options.limit)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        return {"failed": f"no end after {options.limit:.0f} s", "log": log.read_text()[-3000:]}
     for left in ("penstock", "fs", "lmcache"):
         shutil.rmtree(work / left, ignore_errors=True)
     for left in Path("/dev/shm").glob("penstock-bench-*"):
@@ -327,21 +335,37 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=SYSTEMS,
+        default=DEFAULT,
+        metavar="SYSTEM",
+        help=f"of {', '.join(SYSTEMS)}; default: all but penstock-dram",
+    )
     parser.add_argument("--tokens", nargs="+", type=int, default=[8192, 32768])
-    parser.add_argument("--prompts", type=int, default=5)
+    parser.add_argument("--prompts", type=int, default=3)
     parser.add_argument("--dir", type=Path, default=ROOT / "build", help="on the drive to measure")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench-vllm.json")
     parser.add_argument(
         "--settle", type=float, default=0.8, help="seconds a GB that saves are waited for"
     )
     parser.add_argument("--graphs", action="store_true", help="with CUDA graphs, not eager")
-    parser.add_argument("--system", help=argparse.SUPPRESS)
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--minutes", type=float, default=8, help="for all systems together")
+    parser.add_argument(
+        "--start",
+        choices=["forkserver", "spawn"],
+        default="forkserver",
+        help="spawn: each engine loads vLLM's modules anew",
+    )
     options = parser.parse_args()
-    if options.system:
-        options.json.write_text(json.dumps(serve(options)))
-        return 0
+    until = time.monotonic() + 60 * options.minutes
+    os.environ.update(ENVIRONMENT)
+    if str(ROOT / "build/python") not in sys.path:
+        sys.path.append(str(ROOT / "build/python"))
+    context = multiprocessing.get_context(options.start)
+    if options.start == "forkserver":
+        context.set_forkserver_preload(["vllm.entrypoints.llm"])
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="bench-vllm-", dir=options.dir) as directory:
         work = Path(directory)
@@ -350,7 +374,11 @@ def main() -> int:
         # Dummy weights are not read from here, but a model's identity is that of its weight files.
         (work / "model" / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
         for name in options.only:
-            results[name] = run_system(options, work, name)
+            options.limit = min(LIMIT_S, until - time.monotonic())
+            if options.limit < SHORTEST_S:
+                print(f"{name:15} left out: {options.minutes:g} minutes are over", flush=True)
+                continue
+            results[name] = run_system(context, options, work, name)
             show(name, results[name], options.tokens)
             if name == "penstock-auto":
                 show_auto(results, options.tokens)

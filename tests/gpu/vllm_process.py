@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
+import os
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vllm"))
+from typing import Any
 
 from driver import connector, counters, open_engine, prompt, serve, settle_saves
 
 
-def main() -> None:
-    order = json.loads(sys.argv[1])
+def run(order: dict[str, Any], out: Path, log: Path) -> None:
+    with log.open("w") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
     transfer = connector(Path(order["store"]), **order["settings"]) if order["store"] else None
     llm = open_engine(
         Path(order["model"]),
@@ -27,8 +28,4 @@ def main() -> None:
     first = [serve(llm, [ids], max_tokens=16)[0] for ids in prompts]
     again = [serve(llm, [ids], max_tokens=16)[0] for ids in prompts]  # hits the GPU's own cache
     seen = settle_saves(llm) if transfer else counters()
-    Path(order["out"]).write_text(json.dumps({"first": first, "again": again, "counters": seen}))
-
-
-if __name__ == "__main__":
-    main()
+    out.write_text(json.dumps({"first": first, "again": again, "counters": seen}))
