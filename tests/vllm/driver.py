@@ -10,7 +10,7 @@ import importlib.util
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +134,12 @@ def counters() -> dict[str, float]:
     return dict(_counted)
 
 
-def published_once(llm: Any, name: str, value: float, timeout: float = 20.0) -> dict[str, float]:
-    """Steps the engine until a sample has that value; the engines' come once a second."""
+def published_once(
+    llm: Any, holds: Callable[[dict[str, float]], bool], timeout: float = 20.0
+) -> dict[str, float]:
+    """Steps the engine until the samples are so; the engines' come once a second, each its own."""
     until = time.monotonic() + timeout
-    while (found := published()).get(name) != value and time.monotonic() < until:
+    while not holds(found := published()) and time.monotonic() < until:
         time.sleep(0.1)
         serve(llm, [[3, 4, 5]], max_tokens=1)
     return found

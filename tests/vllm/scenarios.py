@@ -191,7 +191,13 @@ def policy(work: Path, store: str = "policy", wait: float = 0.0) -> dict[str, An
     result["again"] = [serve(llm, [ids])[0] for ids in prompts]
     result["again_counters"] = settle_saves(llm)
     chunks = result["again_counters"]["restored_tokens"] // CHUNK
-    result["published"] = published_once(llm, 'penstock_load_chunks_total{result="ok"}', chunks)
+    result["published"] = published_once(
+        llm,
+        lambda found: (
+            found.get('penstock_load_chunks_total{result="ok"}') == chunks
+            and found.get('penstock_lookup_hits_total{tier="gds"}', 0) >= chunks
+        ),
+    )
     forget_local(llm)
     result["late"] = [serve(llm, [ids])[0] for ids in prompts]
     result["late_counters"] = settle_saves(llm)
@@ -308,7 +314,7 @@ def in_step(work: Path, memory: str) -> dict[str, Any]:
         forget_local(llm)
         result[name] = [serve(llm, [ids])[0] for ids in LENGTHS]
         result[f"{name}_counters"] = settle_saves(llm)
-        published_once(llm, "penstock_write_behind_pending_bytes", 0)
+        published_once(llm, lambda found: found.get("penstock_write_behind_pending_bytes") == 0)
 
     one_by_one("first")
     one_by_one("again")
