@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help deps engine build demo test test-cpp test-sanitizers test-python test-vllm test-gpu bench-gpu bench-vllm fuzz lint format bench docs clean
+.PHONY: help deps engine build demo test test-cpp test-sanitizers test-python test-vllm test-gpu bench-gpu bench-vllm gpu-bundle fuzz lint format bench docs clean
 
 VENV := build/venv/bin
 CMAKE = $(VENV)/cmake
@@ -80,6 +80,9 @@ bench-gpu: build  ## the link, the drive and compute beside them, as JSON in bui
 bench-vllm: build  ## a real vLLM's time to the first token beside its rivals; SYSTEMS="none ..." chooses
 	PYTHONPATH=build/python $(GPU_PYTHON) bench/vllm_gpu.py $(if $(SYSTEMS),--only $(SYSTEMS)) --dir build \
 	  --json build/bench-vllm.json
+
+gpu-bundle: build  ## the two above and the tests, for a GPU machine without compilers; GPU_PYTHON=python3.12 chooses
+	@scripts/gpu-bundle.sh $(GPU_PYTHON)
 
 fuzz:    ## libFuzzer over everything that decodes, FUZZ_SECONDS each; corpus and finds in build/fuzz
 	@scripts/install-deps.sh --fuzz
