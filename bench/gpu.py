@@ -279,7 +279,8 @@ def part_gemm(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
 
 
 def part_layerwise(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
-    """A loop over 32 layers of products, each after its layer has been loaded."""
+    """A loop over 32 layers of products, each after its layer has been loaded: the GPU's stream
+    waits for it, or the caller, as the vLLM connector does."""
     directory = tempfile.mkdtemp(prefix="penstock-bench-", dir="/dev/shm")
     local = {"directory": directory, "max_cache_size_gb": 2.2 * arguments.gb + 0.5}
     shape = SHAPES["64 KiB (Llama-3.1-8B)"]
@@ -292,7 +293,7 @@ def part_layerwise(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     count = max(1, int(load_alone / rig.layers / per_gemm))
     compute = torch.cuda.Stream()
 
-    def loop(job: int | None) -> float:
+    def loop(job: int | None, on_stream: bool = True) -> float:
         torch.cuda.synchronize()
         start = time.perf_counter()
         if job is None:
@@ -301,8 +302,10 @@ def part_layerwise(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
         with torch.cuda.stream(compute):
             for layer in range(rig.layers):
                 before = time.perf_counter()
-                if job >= 0:
+                if job >= 0 and on_stream:
                     assert rig.engine.wait_layer_on_stream(job, layer, compute.cuda_stream)
+                elif job >= 0:
+                    assert rig.engine.wait_layer(job, layer, 10.0)
                 waits.append(time.perf_counter() - before)
                 for _ in range(count):
                     torch.mm(gemm.a, gemm.b)
@@ -310,16 +313,21 @@ def part_layerwise(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         if job >= 0:
             rig.finish(job)
-        loop.wait_us = median(waits) * 1e6
+        if on_stream:
+            loop.wait_us = median(waits) * 1e6
         return seconds
 
     compute_alone = median([loop(-1) for _ in range(arguments.rounds)])
     both = median([loop(None) for _ in range(arguments.rounds)])
+    waiting = median([loop(None, on_stream=False) for _ in range(arguments.rounds)])
+    longer = max(load_alone, compute_alone)
     out = {
         "load_alone_s": load_alone,
         "compute_alone_s": compute_alone,
         "both_s": both,
-        "of_the_longer": both / max(load_alone, compute_alone),
+        "of_the_longer": both / longer,
+        "both_caller_waits_s": waiting,
+        "of_the_longer_caller_waits": waiting / longer,
         "wait_for_layer_us": loop.wait_us,
     }
     rig.engine.close()
