@@ -16,7 +16,7 @@ void Loader::add(std::shared_ptr<Job> job) {
   for (size_t i = 0; i < all.size(); ++i) all[i] = i;
   Entry& entry = jobs_[job->id];
   entry.job = std::move(job);
-  ask_in_pieces(entry, all);
+  ask_fastest(entry, std::move(all));
 }
 
 // Every block that is to come counts for the layers that it covers, whatever tier it comes from.

@@ -55,12 +55,12 @@ class Loader {
   };
   struct Entry {
     std::shared_ptr<Job> job;
-    size_t pieces = 0;            // that the fastest tier has not answered, of several
+    size_t pieces = 0;            // that the fastest tier was asked for and has not answered
     std::vector<size_t> missing;  // there, so far
     Rest rest;
   };
 
-  void ask_in_pieces(Entry& entry, std::span<const size_t> chunks);
+  void ask_fastest(Entry& entry, std::vector<size_t> chunks);
   void ask(Entry& entry, Tier tier, std::vector<size_t> chunks);
   void found(JobId id, Tier tier, const std::vector<size_t>& chunks,
              std::vector<CopyRecord> records);

@@ -4,6 +4,7 @@
 #include "base/sizes.hpp"
 #include "metrics/trace.hpp"
 #include "mover/loader.hpp"
+#include "mover/pieces.hpp"
 
 namespace penstock {
 
@@ -11,19 +12,18 @@ namespace {
 // A promotion is worth a short wait for room; if the index is busy for longer, the load goes on
 // without.
 constexpr std::chrono::milliseconds kPatience{20};
-constexpr size_t kFirstPiece = 8;  // chunks
 }  // namespace
 
-// The first chunks of host memory are moved while the index is asked for the rest. Not for a drive,
-// which takes longer than the index, and not layerwise, where the first layer of all comes first.
-void Loader::ask_in_pieces(Entry& entry, std::span<const size_t> chunks) {
+// In pieces, but for a drive, which takes longer than the index, and layerwise, where the first
+// layer of all comes first.
+void Loader::ask_fastest(Entry& entry, std::vector<size_t> chunks) {
   const Tier tier = context_.stores.fastest();
-  const bool whole = tier != Tier::Local || entry.job->request.layerwise;
-  const auto first = chunks.first(whole ? chunks.size() : std::min(kFirstPiece, chunks.size()));
-  const auto rest = chunks.subspan(first.size());
-  entry.pieces = rest.empty() ? 1 : 2;
-  ask(entry, tier, {first.begin(), first.end()});
-  if (!rest.empty()) ask(entry, tier, {rest.begin(), rest.end()});
+  const auto ask_piece = [&](std::vector<size_t> piece) {
+    ++entry.pieces;
+    ask(entry, tier, std::move(piece));
+  };
+  if (tier != Tier::Local || entry.job->request.layerwise) return ask_piece(std::move(chunks));
+  for_each_piece(chunks, ask_piece);
 }
 
 void Loader::ask(Entry& entry, Tier tier, std::vector<size_t> chunks) {

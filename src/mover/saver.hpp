@@ -46,7 +46,6 @@ class Saver {
   bool parent_was_dropped(const Job& job, const ChunkWork& chunk) const;
   Tier tier_for(const Job& job, const ChunkWork& chunk) const;
   void wish(Job& job, size_t index, Tier tier);
-  void reserve_in_pieces(Job& job, Tier tier, const std::vector<size_t>& chunks);
   void reserve(Job& job, Tier tier, std::vector<size_t> chunks);
   void reserved(JobId id, Tier tier, const std::vector<size_t>& chunks,
                 std::vector<Reservation>& reservations);

@@ -1,12 +1,11 @@
 // Where a save goes: to the fastest tier that takes it.
 #include "base/sizes.hpp"
 #include "metrics/trace.hpp"
+#include "mover/pieces.hpp"
 #include "mover/saver.hpp"
 
 namespace penstock {
 namespace {
-
-constexpr size_t kFirstPiece = 8;  // chunks; each piece is four times the one before
 
 CopyName parent_of(const ChunkWork& chunk) {
   return {chunk.parent, chunk.name.group, chunk.name.shard};
@@ -35,17 +34,9 @@ void Saver::add(std::shared_ptr<Job> owned) {
     wish(job, i, tier);
     chunks[static_cast<size_t>(tier)].push_back(i);
   }
-  for (const Tier tier : kAllTiers) reserve_in_pieces(job, tier, chunks[static_cast<size_t>(tier)]);
-}
-
-// The first chunks are moved while the index finds room for the rest.
-void Saver::reserve_in_pieces(Job& job, Tier tier, const std::vector<size_t>& chunks) {
-  size_t size = kFirstPiece;
-  for (std::span<const size_t> rest = chunks; !rest.empty(); size *= 4) {
-    const auto piece = rest.first(std::min(size, rest.size()));
-    rest = rest.subspan(piece.size());
-    reserve(job, tier, {piece.begin(), piece.end()});
-  }
+  for (const Tier tier : kAllTiers)
+    for_each_piece(chunks[static_cast<size_t>(tier)],
+                   [&](std::vector<size_t> piece) { reserve(job, tier, std::move(piece)); });
 }
 
 bool Saver::parent_was_dropped(const Job& job, const ChunkWork& chunk) const {
