@@ -217,8 +217,9 @@ class Server:
             time.sleep(0.05)
 
 
-def serve(options: argparse.Namespace, name: str, work: Path) -> dict[str, Any]:
-    transfer, _ = SYSTEMS[name](work, kept_gb(options))
+def serve(
+    options: argparse.Namespace, name: str, work: Path, transfer: dict[str, Any] | None
+) -> dict[str, Any]:
     faulthandler.dump_traceback_later(options.limit - 5)  # what it waits for, in its log
     begin = time.perf_counter()
     server = Server(options, work / "model", transfer)
@@ -279,9 +280,9 @@ def engine_process(options: argparse.Namespace, name: str, work: Path, out: Path
     with out.with_suffix(".log").open("w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    _, variables = SYSTEMS[name](work, kept_gb(options))
+    transfer, variables = SYSTEMS[name](work, kept_gb(options))
     os.environ.update(variables)
-    out.write_text(json.dumps(serve(options, name, work)))
+    out.write_text(json.dumps(serve(options, name, work, transfer)))
 
 
 def run_system(context: Any, options: argparse.Namespace, work: Path, name: str) -> dict[str, Any]:
