@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -204,6 +206,54 @@ def test_a_save_reads_what_the_stream_had_queued_and_not_what_comes_after(tmp_pa
         assert loaded.chunk_status[i] == "ok"
         assert bool((pages[:, chunk] == 0x33).all())
     engine.close()
+
+
+def test_what_others_copy_to_the_host_gets_through_beside_saves(tmp_path):
+    """Sampled tokens go to the host while KV is saved, through the same copy engine of the GPU."""
+    jobs, per_job, row_bytes, layers = 8, 8, 65536, 32
+    pages = torch.zeros(
+        (layers, per_job * ROWS_PER_CHUNK, row_bytes), dtype=torch.uint8, device=DEVICE
+    )
+    directory = tempfile.mkdtemp(prefix="penstock-test-", dir="/dev/shm")
+    settings = {
+        "backend": "local",
+        "local_config": {"directory": directory, "max_cache_size_gb": 4},
+        "log_level": "warning",
+    }
+    config = _core.Config.from_entries(flatten(settings))
+    engine = _core.Engine.open(config, [layout_of(pages)], DEVICE)
+    try:
+        namespace = engine.open_namespace(b"n" * 32, "{}")
+        chain = keys(jobs * per_job)
+        parents = [b"\0" * 32, *chain[:-1]]
+        rows = list(range(per_job * ROWS_PER_CHUNK))
+        for at in range(0, len(chain), per_job):
+            job = slice(at, at + per_job)
+            engine.submit(
+                "save",
+                namespace,
+                0,
+                b"".join(chain[job]),
+                b"".join(parents[job]),
+                [0] * per_job,
+                rows,
+            )
+        stream, ended, between = torch.cuda.Stream(), 0, 0
+        token = torch.zeros(1, dtype=torch.int32, device=DEVICE)
+        host = torch.zeros(1, dtype=torch.int32, pin_memory=True)
+        limit = time.monotonic() + 60
+        while ended < jobs and time.monotonic() < limit:
+            begun = ended
+            with torch.cuda.stream(stream):
+                host.copy_(token, non_blocking=True)
+            stream.synchronize()
+            ended += sum(result.status == "ok" for result in engine.poll())
+            between += begun > 0 and ended < jobs
+        assert ended == jobs
+        assert between >= jobs
+    finally:
+        engine.close()
+        shutil.rmtree(directory)
 
 
 def test_a_damaged_block_is_a_miss_and_what_follows_is_not_loaded(tmp_path):

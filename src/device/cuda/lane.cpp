@@ -52,10 +52,12 @@ cudaError_t Lane::allocate() noexcept {
   const auto also = [&](auto&& make) {
     if (error == cudaSuccess) error = make();
   };
-  also([&] { return make_stream(copy_stream_, options_.priority); });
-  also([&] { return make_stream(signal_stream_, options_.priority); });
+  for (CudaStream& stream : copy_streams_)
+    also([&] { return make_stream(stream, options_.priority); });
   for (CudaStream& stream : kernel_streams_)
     also([&] { return make_stream(stream, options_.priority); });
+  also([&] { return make_stream(signal_stream_, options_.priority); });
+  also([&] { return make_event(turn_); });
   also([&] { return make_event(copied_); });
   for (size_t i = 0; i < kFlights; ++i) {
     auto flight = std::make_unique<Flight>();
@@ -68,6 +70,7 @@ cudaError_t Lane::allocate() noexcept {
     free_.push_back(flight.get());
     flights_.push_back(std::move(flight));
   }
+  copy_ = copy_streams_[0].get();
   return error;
 }
 
@@ -81,7 +84,7 @@ void Lane::drain() noexcept {
     (void)cudaGetLastError();
     broken_ = true;
   };
-  wait(copy_stream_);
+  for (const CudaStream& stream : copy_streams_) wait(stream);
   for (const CudaStream& stream : kernel_streams_) wait(stream);
   wait(signal_stream_);
 }
@@ -167,6 +170,7 @@ cudaError_t Lane::start(Flight& flight) noexcept {
   batch.leaf_hashes = reinterpret_cast<uint64_t*>(flight.gpu.get() + hash_offset());
   batch.move_count = static_cast<uint32_t>(flight.moves.size());
   batch.leaf_count = leaf;
+  if (const cudaError_t error = take_turn(); error != cudaSuccess) return error;
   return scatters() ? start_scatter(flight, batch, aligned) : start_gather(flight, batch, aligned);
 }
 
@@ -196,8 +200,17 @@ cudaError_t Lane::launch(Flight& flight, const Batch& batch, bool aligned) noexc
   return error;
 }
 
+// What is queued next for copy_ follows what was queued for the other.
+cudaError_t Lane::take_turn() noexcept {
+  cudaError_t error = try_cuda([&] { return cudaEventRecord(turn_.get(), copy_); });
+  copy_ = copy_streams_[copy_ == copy_streams_[0].get() ? 1 : 0].get();
+  if (error == cudaSuccess)
+    error = try_cuda([&] { return cudaStreamWaitEvent(copy_, turn_.get(), 0); });
+  return error;
+}
+
 cudaError_t Lane::start_scatter(Flight& flight, const Batch& batch, bool aligned) noexcept {
-  const cudaStream_t copy = copy_stream_.get(), kernel = flight.kernels;
+  const cudaStream_t copy = copy_, kernel = flight.kernels;
   cudaError_t error = copy_staging(flight, flight.host.get(), flight.gpu.get(), descriptor_bytes());
   const auto also = [&](auto&& call) {
     if (error == cudaSuccess) error = try_cuda(call);
@@ -214,7 +227,7 @@ cudaError_t Lane::start_scatter(Flight& flight, const Batch& batch, bool aligned
 }
 
 cudaError_t Lane::start_gather(Flight& flight, const Batch& batch, bool aligned) noexcept {
-  const cudaStream_t copy = copy_stream_.get(), kernel = flight.kernels;
+  const cudaStream_t copy = copy_, kernel = flight.kernels;
   cudaError_t error = try_cuda([&] {
     return cudaMemcpyAsync(flight.gpu.get(), flight.host.get(), descriptor_bytes(),
                            cudaMemcpyHostToDevice, kernel);
@@ -265,7 +278,7 @@ cudaError_t Lane::copy_batch() noexcept {
   size_t of_all = 0;  // the first copy that the attributes are of
   return try_cuda([&] {
     return cudaMemcpyBatchAsync(to, from, copies_.bytes(), copies_.size(), &attributes, &of_all, 1,
-                                copy_stream_.get());
+                                copy_);
   });
 }
 #else  // another signature
@@ -279,9 +292,8 @@ cudaError_t Lane::copy_one_by_one() noexcept {
     void *const host = copies_.host()[i], *const gpu = copies_.gpu()[i];
     const size_t bytes = copies_.bytes()[i];
     const cudaError_t error = try_cuda([&] {
-      return scatters()
-                 ? cudaMemcpyAsync(gpu, host, bytes, cudaMemcpyHostToDevice, copy_stream_.get())
-                 : cudaMemcpyAsync(host, gpu, bytes, cudaMemcpyDeviceToHost, copy_stream_.get());
+      return scatters() ? cudaMemcpyAsync(gpu, host, bytes, cudaMemcpyHostToDevice, copy_)
+                        : cudaMemcpyAsync(host, gpu, bytes, cudaMemcpyDeviceToHost, copy_);
     });
     if (error != cudaSuccess) return error;
   }

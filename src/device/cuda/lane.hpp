@@ -3,12 +3,13 @@
 //   scatter   host --copy engine--> ring --kernel: hash, pages--> leaf hashes --> host
 //   gather    pages --kernel: hash--> ring --copy engine--> host, leaf hashes --> host
 //
-// The copies of all batches follow each other on one stream, their kernels take turns on several.
-// So copies overlap with kernels, and all batches that wait for a gap between the engine's own
-// kernels run in the same one. Owned and driven by one thread (the mover's), with the GPU current;
-// what says so is for any thread. All memory is allocated at open. After an error of CUDA the
-// batch's moves are returned as Io; if the streams cannot be drained after it, so is everything
-// from then on.
+// The copies of all batches follow each other, on two streams in turn: while one waits for the
+// other, what the engine copies itself gets the link (docs/decisions/0013). Kernels take turns on
+// several streams. So copies overlap with kernels, and all batches that wait for a gap between the
+// engine's own kernels run in the same one. Owned and driven by one thread (the mover's), with the
+// GPU current; what says so is for any thread. All memory is allocated at open. After an error of
+// CUDA the batch's moves are returned as Io; if the streams cannot be drained after it, so is
+// everything from then on.
 #pragma once
 
 #include <array>
@@ -90,6 +91,7 @@ class Lane {
   cudaError_t start_scatter(Flight& flight, const Batch& batch, bool aligned) noexcept;
   cudaError_t start_gather(Flight& flight, const Batch& batch, bool aligned) noexcept;
   cudaError_t launch(Flight& flight, const Batch& batch, bool aligned) noexcept;
+  cudaError_t take_turn() noexcept;
   cudaError_t copy_staging(const Flight& flight, std::byte* host, std::byte* gpu,
                            uint64_t bytes) noexcept;
   cudaError_t copy_batch() noexcept;
@@ -107,7 +109,10 @@ class Lane {
   const Tables& tables_;
   Ring ring_;
   GpuMemory ring_memory_;
-  CudaStream copy_stream_, signal_stream_;
+  std::array<CudaStream, 2> copy_streams_;
+  cudaStream_t copy_ = nullptr;  // of these, the one whose turn it is
+  CudaEvent turn_;               // the other's copies
+  CudaStream signal_stream_;
   // The batches that fill the ring. More would share the driver's queues (8), and wait in them.
   std::array<CudaStream, 4> kernel_streams_;
   size_t next_kernel_stream_ = 0;
