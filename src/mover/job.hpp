@@ -110,6 +110,7 @@ struct Job {
   std::vector<uint32_t>
       layer_pending;  // load: blocks that still cover each layer; empty after a failure
   uint32_t layers_ready = 0;
+  size_t pieces = 0;      // load; that the fastest tier was asked for and has not answered
   bool answered = false;  // a store has answered
   bool again = false;     // load; chunks wait for a second round, from the drives
   uint32_t moves = 0;     // runs that the device may be at; the pages are not the engine's before 0

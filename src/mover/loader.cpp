@@ -55,7 +55,7 @@ bool Loader::issue(Job& job) {
     const bool started = issue_run(job, index);
     any |= started;
     const ChunkWork& chunk = job.chunks[index];
-    const bool more = chunk.phase == ChunkPhase::Moving && chunk.next_block < chunk.blocks.size();
+    const bool more = has_more(job, chunk);
     if (more && !started) return any;  // no slot: this block stays the next one
     idle = started ? 0 : idle + 1;
     // A chunk that has a parcel is read to its end, so that it gives it back.
@@ -65,9 +65,15 @@ bool Loader::issue(Job& job) {
   return any;
 }
 
+// Layerwise, the first run of each chunk goes before the second of any.
+bool Loader::has_more(const Job& job, const ChunkWork& chunk) const noexcept {
+  if (chunk.phase != ChunkPhase::Moving || chunk.next_block == chunk.blocks.size()) return false;
+  return job.pieces == 0 || !job.request.layerwise || chunk.next_block == 0;
+}
+
 bool Loader::issue_run(Job& job, size_t index) {
   ChunkWork& chunk = job.chunks[index];
-  if (chunk.phase != ChunkPhase::Moving || chunk.next_block == chunk.blocks.size()) return false;
+  if (!has_more(job, chunk)) return false;
   if (chunk.stored < chunk.bytes) return issue_stored(job, index);
   const uint32_t first = chunk.next_block;
   const Route route = chunk.tier == Tier::Local ? Route::Memory

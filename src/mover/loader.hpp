@@ -55,7 +55,6 @@ class Loader {
   };
   struct Entry {
     std::shared_ptr<Job> job;
-    size_t pieces = 0;            // that the fastest tier was asked for and has not answered
     std::vector<size_t> missing;  // there, so far
     Rest rest;
   };
@@ -75,6 +74,7 @@ class Loader {
   void damaged(JobId id, size_t chunk, Status status);
   void begin_second_round(Entry& entry);
   bool issue(Job& job);
+  bool has_more(const Job& job, const ChunkWork& chunk) const noexcept;
   bool issue_run(Job& job, size_t index);
   bool issue_stored(Job& job, size_t index);
   void stored_read(Job& job, const Transfer& transfer);

@@ -14,15 +14,14 @@ namespace {
 constexpr std::chrono::milliseconds kPatience{20};
 }  // namespace
 
-// In pieces, but for a drive, which takes longer than the index, and layerwise, where the first
-// layer of all comes first.
+// In pieces, but for a drive, which takes longer than the index.
 void Loader::ask_fastest(Entry& entry, std::vector<size_t> chunks) {
   const Tier tier = context_.stores.fastest();
   const auto ask_piece = [&](std::vector<size_t> piece) {
-    ++entry.pieces;
+    ++entry.job->pieces;
     ask(entry, tier, std::move(piece));
   };
-  if (tier != Tier::Local || entry.job->request.layerwise) return ask_piece(std::move(chunks));
+  if (tier != Tier::Local) return ask_piece(std::move(chunks));
   for_each_piece(chunks, ask_piece);
 }
 
@@ -66,6 +65,7 @@ void Loader::found(JobId id, Tier tier, const std::vector<size_t>& chunks,
   Job& job = *entry.job;
   if (!job.answered) trace({"find", TraceRow::Job, id, job.started, Clock::now()});
   job.answered = true;
+  if (tier == context_.stores.fastest()) --job.pieces;
   if (tier == context_.stores.slowest()) {
     entry.rest.chunks = chunks;
     entry.rest.records = std::move(records);
@@ -80,7 +80,7 @@ void Loader::found(JobId id, Tier tier, const std::vector<size_t>& chunks,
     else
       entry.missing.push_back(chunks[i]);
   }
-  if (--entry.pieces > 0) return;
+  if (job.pieces > 0) return;
   std::vector<size_t> missing = std::exchange(entry.missing, {});
   if (missing.empty()) return touch(job);
   entry.rest.chunks = missing;
