@@ -5,8 +5,9 @@ O_DIRECT read of the pool file (1 MiB requests, 32 in flight), a bf16 matrix pro
 
     python bench/gpu.py [--dir DIRECTORY] [--gb 4] [--rounds 5] [--json FILE] [--only PART ...]
 
-Parts: dram (DRAM tier), drive (through host memory), gds (the same through cuFile, forced), gemm
-(compute beside copies), layerwise, submit, peers (what one would write instead; bench/peers.py).
+Parts: dram (DRAM tier), drive (through host memory), gds (the same through cuFile, forced), beside
+(small copies beside ours), gemm (compute beside copies), layerwise, submit, peers (what one would
+write instead; bench/peers.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +30,13 @@ import peers
 import torch
 from penstock import _core
 from penstock.config import flatten
+from small_copies import PlainCopies, SmallCopies
 
 DEVICE = "cuda:0"
 ROWS_PER_CHUNK = 16  # 256 tokens in pages of 16
-SHAPES = {  # page bytes, layers
-    "64 KiB (Llama-3.1-8B)": (65536, 32),
+LLAMA = (65536, 32)  # page bytes, layers
+SHAPES = {
+    "64 KiB (Llama-3.1-8B)": LLAMA,
     "8 KiB (70B at TP8)": (8192, 80),
     "18 KiB (DeepSeek-V3 MLA)": (18432, 61),
 }
@@ -205,16 +210,47 @@ def part_gds(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     return over_drive(root, link, arguments, "force")
 
 
+@contextmanager
+def over_memory(root: Path, arguments: Any, shape: tuple[int, int] = LLAMA) -> Iterator[Rig]:
+    directory = tempfile.mkdtemp(prefix="penstock-bench-", dir="/dev/shm")
+    local = {"directory": directory, "max_cache_size_gb": 2.2 * arguments.gb + 0.5}
+    rig = Rig(root, shape, arguments.gb, backend="local", local_config=local)
+    try:
+        yield rig
+    finally:
+        rig.engine.close()
+        shutil.rmtree(directory)
+
+
 def part_dram(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     out = {}
     for name, shape in SHAPES.items():
-        directory = tempfile.mkdtemp(prefix="penstock-bench-", dir="/dev/shm")
-        local = {"directory": directory, "max_cache_size_gb": 2.2 * arguments.gb + 0.5}
-        rig = Rig(root, shape, arguments.gb, backend="local", local_config=local)
-        out[name] = measure(rig, link, arguments.rounds, None)
-        rig.engine.close()
-        shutil.rmtree(directory)
+        with over_memory(root, arguments, shape) as rig:
+            out[name] = measure(rig, link, arguments.rounds, None)
         print(name, json.dumps(out[name]), flush=True)
+    return out
+
+
+def part_beside(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
+    """Small copies while gigabytes are saved or loaded, and beside plain copies."""
+    small = SmallCopies(DEVICE)
+    out: dict[str, Any] = {}
+    with over_memory(root, arguments) as rig:
+        for seed in range(3):
+            rig.run("save", seed)
+        for kind in ("save", "load"):
+            for way in ("to_host", "to_gpu"):
+                seed += kind == "save"
+                torch.cuda.synchronize()
+                job = rig.submit(kind, seed)
+                out[f"{way}_beside_{kind}_us"] = small.until(
+                    lambda job=job: any(result.id == job for result in rig.engine.poll()), way
+                )
+    for streams in (1, 2):
+        torch.cuda.synchronize()
+        plain = PlainCopies(link.host, link.gpu, streams)
+        out[f"to_host_beside_plain_copies_on_{streams}_us"] = small.until(plain.over, "to_host")
+    print("beside", json.dumps(out), flush=True)
     return out
 
 
@@ -242,103 +278,102 @@ class Gemm:
 
 
 def part_gemm(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
-    """GEMM speed kept while saving, and while loading, at full rate from and to DRAM."""
-    directory = tempfile.mkdtemp(prefix="penstock-bench-", dir="/dev/shm")
-    local = {"directory": directory, "max_cache_size_gb": 2.2 * arguments.gb + 0.5}
-    shape = SHAPES["64 KiB (Llama-3.1-8B)"]
-    rig = Rig(root, shape, arguments.gb, backend="local", local_config=local)
+    """GEMM speed kept while saving, and while loading, at full rate to and from DRAM: what the loop
+    takes longer than just before, over the seconds of the job."""
     gemm = Gemm()
-    gemm.rate(50)
-    alone = gemm.rate(200)
+    alone_tflops = gemm.rate(200)
     compute = torch.cuda.Stream()
-    out: dict[str, Any] = {"alone_tflops": alone}
     kept: dict[str, list[float]] = {"save": [], "load": []}
     speed: dict[str, list[float]] = {"save": [], "load": []}
-    for r in range(3):
-        rig.run("save", r)
-    for r in range(3, arguments.rounds + 3):
-        for kind in ("save", "load"):
+    with over_memory(root, arguments) as rig:
+        count = int(rig.bytes / 40e9 / (gemm.flops / alone_tflops / 1e12))  # longer than the job
+
+        def loop(kind: str | None, seed: int) -> tuple[float, float]:
             torch.cuda.synchronize()
             with torch.cuda.stream(compute):
-                begin, end = gemm.enqueue(int(rig.bytes / 40e9 / (gemm.flops / alone / 1e12)))
+                begin, end = gemm.enqueue(count)
             start = time.perf_counter()
-            rig.finish(rig.submit(kind, r))
-            seconds = time.perf_counter() - start
+            if kind:
+                rig.finish(rig.submit(kind, seed))
+            job_s = time.perf_counter() - start
             end.synchronize()
-            count = int(rig.bytes / 40e9 / (gemm.flops / alone / 1e12))
-            with_copies = count * gemm.flops / begin.elapsed_time(end) / 1e9
-            kept[kind].append(with_copies / gemm.rate(100))
-            speed[kind].append(rig.bytes / seconds / 1e9)
+            return begin.elapsed_time(end) / 1e3, job_s
+
+        for seed in range(3):
+            rig.run("save", seed)
+        for seed in range(3, 2 * arguments.rounds + 3):
+            for kind in ("save", "load"):
+                alone_s, _ = loop(None, seed)
+                both_s, job_s = loop(kind, seed)
+                kept[kind].append(1 - (both_s - alone_s) / job_s)
+                speed[kind].append(rig.bytes / job_s / 1e9)
+    out: dict[str, Any] = {"alone_tflops": alone_tflops}
     for kind in ("save", "load"):
         out[f"{kind}_kept"] = median(kept[kind])
         out[f"{kind}_gbs"] = median(speed[kind])
-    rig.engine.close()
-    shutil.rmtree(directory)
     print("gemm", json.dumps(out), flush=True)
     return out
 
 
 def part_layerwise(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     """A loop over 32 layers of products, each after its layer has been loaded: the GPU's stream
-    waits for it, or the caller, as the vLLM connector does."""
-    directory = tempfile.mkdtemp(prefix="penstock-bench-", dir="/dev/shm")
-    local = {"directory": directory, "max_cache_size_gb": 2.2 * arguments.gb + 0.5}
-    shape = SHAPES["64 KiB (Llama-3.1-8B)"]
-    rig = Rig(root, shape, arguments.gb, backend="local", local_config=local)
+    waits for it, or the caller, as the vLLM connector does. With products for half the time of the
+    load, for as long and for twice as long."""
+    out: dict[str, Any] = {}
     gemm = Gemm(4096)
-    rig.run("save", 0)
-    load_alone = median([rig.bytes / 1e9 / rig.run("load", 0) for _ in range(arguments.rounds)])
-    gemm.rate(50)
-    per_gemm = gemm.flops / gemm.rate(500) / 1e12
-    count = max(1, int(load_alone / rig.layers / per_gemm))
     compute = torch.cuda.Stream()
+    with over_memory(root, arguments) as rig:
+        rig.run("save", 0)
+        load_s = median([rig.bytes / 1e9 / rig.run("load", 0) for _ in range(arguments.rounds)])
+        gemm.rate(50)
+        product_s = gemm.flops / gemm.rate(500) / 1e12
+        waits: list[float] = []
 
-    def loop(job: int | None, on_stream: bool = True) -> float:
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        if job is None:
-            job = rig.submit("load", 0, layerwise=True)
-        waits = []
-        with torch.cuda.stream(compute):
-            for layer in range(rig.layers):
-                before = time.perf_counter()
-                if job >= 0 and on_stream:
-                    assert rig.engine.wait_layer_on_stream(job, layer, compute.cuda_stream)
-                elif job >= 0:
-                    assert rig.engine.wait_layer(job, layer, 10.0)
-                waits.append(time.perf_counter() - before)
-                for _ in range(count):
-                    torch.mm(gemm.a, gemm.b)
-        compute.synchronize()
-        seconds = time.perf_counter() - start
-        if job >= 0:
-            rig.finish(job)
-        if on_stream:
-            loop.wait_us = median(waits) * 1e6
-        return seconds
+        def wait(job: int, layer: int, who: str) -> None:
+            start = time.perf_counter()
+            if who == "stream":
+                assert rig.engine.wait_layer_on_stream(job, layer, compute.cuda_stream)
+                waits.append(time.perf_counter() - start)
+            else:
+                assert rig.engine.wait_layer(job, layer, 10.0)
 
-    compute_alone = median([loop(-1) for _ in range(arguments.rounds)])
-    both = median([loop(None) for _ in range(arguments.rounds)])
-    waiting = median([loop(None, on_stream=False) for _ in range(arguments.rounds)])
-    longer = max(load_alone, compute_alone)
-    out = {
-        "load_alone_s": load_alone,
-        "compute_alone_s": compute_alone,
-        "both_s": both,
-        "of_the_longer": both / longer,
-        "both_caller_waits_s": waiting,
-        "of_the_longer_caller_waits": waiting / longer,
-        "wait_for_layer_us": loop.wait_us,
-    }
-    rig.engine.close()
-    shutil.rmtree(directory)
+        def loop(count: int, who: str | None) -> float:
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            job = rig.submit("load", 0, layerwise=True) if who else None
+            with torch.cuda.stream(compute):
+                for layer in range(rig.layers):
+                    if job is not None and who:
+                        wait(job, layer, who)
+                    for _ in range(count):
+                        torch.mm(gemm.a, gemm.b)
+            compute.synchronize()
+            seconds = time.perf_counter() - start
+            if job is not None:
+                rig.finish(job)
+            return seconds
+
+        for ratio in (0.5, 1.0, 2.0):
+            count = max(1, round(ratio * load_s / rig.layers / product_s))
+            seconds = {
+                who: median([loop(count, who) for _ in range(arguments.rounds)])
+                for who in (None, "stream", "caller")
+            }
+            longer = max(load_s, seconds[None])
+            out[f"{ratio:g}"] = {
+                "load_alone_s": load_s,
+                "compute_alone_s": seconds[None],
+                "stream_waits_of_the_longer": seconds["stream"] / longer,
+                "caller_waits_of_the_longer": seconds["caller"] / longer,
+            }
+    out["wait_for_layer_us"] = median(waits) * 1e6
     print("layerwise", json.dumps(out), flush=True)
     return out
 
 
 def part_submit(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     """Time to submit a job of 4096 pages."""
-    rig = Rig(root, (65536, 32), 8.6)
+    rig = Rig(root, LLAMA, 8.6)
     pages = min(4096, rig.rows)
     keys = chain(pages // ROWS_PER_CHUNK, 0)
     packed, parents = b"".join(keys), b"\0" * 32 + b"".join(keys[:-1])
@@ -386,6 +421,7 @@ PARTS = {
     "drive": part_drive,
     "gds": part_gds,
     "dram": part_dram,
+    "beside": part_beside,
     "gemm": part_gemm,
     "layerwise": part_layerwise,
     "submit": part_submit,

@@ -283,6 +283,8 @@ def engine_process(options: argparse.Namespace, name: str, work: Path, out: Path
     transfer, variables = SYSTEMS[name](work, kept_gb(options))
     os.environ.update(variables)
     out.write_text(json.dumps(serve(options, name, work, transfer)))
+    sys.stdout.flush()
+    os._exit(0)  # LMCache leaves threads that do not end
 
 
 def run_system(context: Any, options: argparse.Namespace, work: Path, name: str) -> dict[str, Any]:
@@ -292,14 +294,16 @@ def run_system(context: Any, options: argparse.Namespace, work: Path, name: str)
     process = context.Process(target=engine_process, args=(options, name, work, out))
     process.start()
     process.join(options.limit)
-    if process.exitcode is None:
+    late = process.exitcode is None
+    if late:
         process.kill()
         process.join()
-        return {"failed": f"no end after {options.limit:.0f} s", "log": log.read_text()[-3000:]}
     for left in ("penstock", "fs", "lmcache"):
         shutil.rmtree(work / left, ignore_errors=True)
     for left in Path("/dev/shm").glob("penstock-bench-*"):
         shutil.rmtree(left, ignore_errors=True)
+    if late:
+        return {"failed": f"no end after {options.limit:.0f} s", "log": log.read_text()[-3000:]}
     if not out.exists():
         return {"failed": "the engine did not end well", "log": log.read_text()[-3000:]}
     result = json.loads(out.read_text())
@@ -377,6 +381,7 @@ def main() -> int:
     if options.start == "forkserver":
         context.set_forkserver_preload(["vllm.entrypoints.llm"])
     results: dict[str, Any] = {}
+    options.dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-vllm-", dir=options.dir) as directory:
         work = Path(directory)
         (work / "model").mkdir()
