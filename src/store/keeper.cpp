@@ -79,6 +79,7 @@ void Keeper::tick() {
 void Keeper::finish() {
   flush_stamps();
   release_pending();
+  bury_pending();
 }
 
 void Keeper::note_hit(int64_t id) {
@@ -148,8 +149,20 @@ bool Keeper::keep_index() {
   return !evicted_all_;
 }
 
+void Keeper::bury(int64_t id) {
+  if (damaged_.size() < kMaxHits) damaged_.push_back(id);  // beyond: it will be found damaged again
+  sweeping_ = true;
+  bury_pending();
+}
+
+bool Keeper::bury_pending() {
+  if (!damaged_.empty() && index_.bury(damaged_) != Status::Ok) return false;
+  damaged_.clear();
+  return true;
+}
+
 bool Keeper::sweep() {
-  if (!sweeping_) return false;
+  if (!sweeping_ || !bury_pending()) return false;
   uint32_t removed = 0;
   const Status status = index_.sweep(kBatch, removed);
   if (status == Status::Ok && removed == 0) sweeping_ = false;

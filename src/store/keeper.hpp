@@ -38,7 +38,7 @@ class Keeper {
   void note_settled(std::span<const int64_t> ids);  // their copies need not be held any more
   void note_copy(uint64_t blocks) noexcept { copy_blocks_ = blocks; }
   void release_later(std::vector<Extent> extents);  // blocks whose release has to be tried again
-  void sweep_soon() noexcept { sweeping_ = true; }
+  void bury(int64_t id);  // a damaged copy, which is swept with its descendants
   const KeeperCounters& counters() const noexcept { return counters_; }
 
  private:
@@ -58,6 +58,7 @@ class Keeper {
   void truncate_pools();
   void flush_stamps();
   void release_pending();
+  bool bury_pending();
   uint64_t target() const noexcept;
   uint64_t growth_target() const noexcept;
   uint64_t room_of_index() const noexcept;
@@ -73,6 +74,7 @@ class Keeper {
   std::unordered_set<int64_t> hits_;
   std::vector<int64_t> settled_;
   std::vector<Extent> releases_;
+  std::vector<int64_t> damaged_;       // to be buried; an index that is busy refuses
   std::vector<Time> no_growth_until_;  // by pool
   Time tick_due_{};
   Time dead_due_{};

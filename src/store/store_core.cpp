@@ -218,8 +218,7 @@ Status StoreCore::damaged(NamespaceId ns, const CopyName& name, int64_t record_i
   if (now.front().status == Status::Ok && now.front().id == record_id) {
     answer = Status::Corrupt;
     corrupt_.add();
-    parts_.index->bury(std::span{&record_id, 1});
-    keeper_->sweep_soon();
+    keeper_->bury(record_id);
   }
   check_health();
   return answer;
