@@ -1,10 +1,10 @@
-// The kernels of copy_kernels.hpp as plain loops, for fake_cudart.cpp.
+// The kernels of copy_kernels.hpp as plain loops.
+#include "support/fake_kernels.hpp"
+
 #include <cstring>
-#include <memory>
 
 #include "base/assert.hpp"
 #include "base/checksum.hpp"
-#include "device/cuda/copy_kernels.hpp"
 
 namespace penstock::cuda {
 namespace {
@@ -31,6 +31,8 @@ void for_each_piece(const Batch& batch, const DeviceMove& move, uint64_t begin, 
     at += size;
   }
 }
+
+}  // namespace
 
 void run_kernel(const Batch& batch, bool aligned, bool gathers) {
   const HashKeys keys = hash_keys();
@@ -60,32 +62,6 @@ void run_kernel(const Batch& batch, bool aligned, bool gathers) {
     }
   }
   PENSTOCK_ASSERT(leaf == batch.leaf_count);
-}
-
-struct Launch {
-  Batch batch;
-  bool aligned, gathers;
-};
-
-cudaError_t launch(const Batch& batch, bool aligned, bool gathers, cudaStream_t stream) noexcept {
-  auto* const kernel = new Launch{batch, aligned, gathers};
-  return cudaLaunchHostFunc(
-      stream,
-      [](void* data) {
-        const std::unique_ptr<Launch> own{static_cast<Launch*>(data)};
-        run_kernel(own->batch, own->aligned, own->gathers);
-      },
-      kernel);
-}
-
-}  // namespace
-
-cudaError_t launch_gather(const Batch& batch, bool aligned, cudaStream_t stream) noexcept {
-  return launch(batch, aligned, true, stream);
-}
-
-cudaError_t launch_scatter(const Batch& batch, bool aligned, cudaStream_t stream) noexcept {
-  return launch(batch, aligned, false, stream);
 }
 
 }  // namespace penstock::cuda

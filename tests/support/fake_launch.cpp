@@ -1,0 +1,35 @@
+// The launches of copy_kernels.hpp on fake_cudart.cpp's streams.
+#include <memory>
+
+#include "support/fake_kernels.hpp"
+
+namespace penstock::cuda {
+namespace {
+
+struct Launch {
+  Batch batch;
+  bool aligned, gathers;
+};
+
+cudaError_t launch(const Batch& batch, bool aligned, bool gathers, cudaStream_t stream) noexcept {
+  auto* const kernel = new Launch{batch, aligned, gathers};
+  return cudaLaunchHostFunc(
+      stream,
+      [](void* data) {
+        const std::unique_ptr<Launch> own{static_cast<Launch*>(data)};
+        run_kernel(own->batch, own->aligned, own->gathers);
+      },
+      kernel);
+}
+
+}  // namespace
+
+cudaError_t launch_gather(const Batch& batch, bool aligned, cudaStream_t stream) noexcept {
+  return launch(batch, aligned, true, stream);
+}
+
+cudaError_t launch_scatter(const Batch& batch, bool aligned, cudaStream_t stream) noexcept {
+  return launch(batch, aligned, false, stream);
+}
+
+}  // namespace penstock::cuda
