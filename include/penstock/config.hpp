@@ -54,10 +54,10 @@ struct Config {
   bool use_mla = false;
   bool save_decode_cache = true;
   bool enable_metrics = true;
-  std::string log_level = "info";      // debug | info | warning | error
-  std::string trace_file;              // empty: no trace
-  std::string load_policy = "auto";    // auto | always
-  std::string load_in_step = "never";  // never | memory
+  std::string log_level = "info";       // debug | info | warning | error
+  std::string trace_file;               // empty: no trace
+  std::string load_policy = "auto";     // auto | always
+  std::string load_in_step = "memory";  // memory | never
 
   Result<void> validate() const;
 };

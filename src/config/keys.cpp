@@ -229,7 +229,7 @@ std::vector<ConfigKey> make_keys() {
            "(enable_layerwise, docs/decisions/0012). With asynchronous scheduling that is done "
            "only for what a drive holds too, and if both are found damaged in one load the engine "
            "ends, because vLLM could not take the token back. never: loads go beside the steps.",
-       .choices = {"never", "memory"}},
+       .choices = {"memory", "never"}},
   };
 }
 

@@ -19,7 +19,6 @@ assert TABLES[-1][-1] < BLOCKS
 def settings(memory: Path) -> dict[str, Any]:
     return {
         "backend": ["local", "gds"],
-        "load_in_step": "memory",
         "block_size": COPY // LAYERS,  # of a layer
         "local_config": {"directory": str(memory), "max_cache_size_gb": 0.05},
     }

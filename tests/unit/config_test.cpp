@@ -94,7 +94,7 @@ TEST(Config, EveryKeyReachesItsOwnField) {
                                                      {"log_level", "debug"},
                                                      {"trace_file", "/t/out.json"},
                                                      {"load_policy", "always"},
-                                                     {"load_in_step", "memory"}};
+                                                     {"load_in_step", "never"}};
   ASSERT_EQ(values.size(), config_keys().size());
   Config defaults;
   defaults.gds_config.cache_dir = {"/d"};

@@ -306,7 +306,7 @@ def in_step(work: Path, memory: str) -> dict[str, Any]:
     local = {"directory": memory, "max_cache_size_gb": 0.2}
     llm = _llama(
         work,
-        connector(store, backend=["local", "gds"], local_config=local, load_in_step="memory"),
+        connector(store, backend=["local", "gds"], local_config=local),
     )
     result: dict[str, Any] = {}
 
