@@ -25,13 +25,14 @@ def draw_link(axes: Any, figures: dict[str, Any]) -> None:
     for offset, kind, colour in ((-0.2, "load", OURS), (0.2, "save", OTHERS)):
         shares = [100 * figures["dram"][shape][f"{kind}_of_link"] for shape in shapes]
         places = [i + offset for i in range(len(shapes))]
-        axes.bar_label(axes.bar(places, shares, 0.38, color=colour, label=kind), fmt="%.0f")
+        bars = axes.bar(places, shares, 0.38, color=colour, label=kind)
+        axes.bar_label(bars, fmt="%.0f", label_type="center")
     axes.axhline(100, color=CEILING, linewidth=0.8, label="plain pinned copy of 1 GiB")
     axes.set_xticks(range(len(shapes)), [shape.replace(" (", "\n(") for shape in shapes])
     axes.set_ylabel("% of the link")
-    axes.set_ylim(0, 125)
+    axes.set_ylim(0, 145)
     axes.set_title("DRAM tier and paged GPU memory")
-    axes.legend(loc="lower right", fontsize="small")
+    axes.legend(loc="upper right", fontsize="small")
 
 
 def draw_first_token(axes: Any, figures: dict[str, Any], length: str) -> None:
@@ -48,7 +49,7 @@ def draw_first_token(axes: Any, figures: dict[str, Any], length: str) -> None:
     if "none" in figures:
         computed = statistics.median(figures["none"][length]["cold_ms"])
         axes.axvline(computed, color=CEILING, linewidth=0.8, label=f"computed: {computed:.0f} ms")
-        axes.legend(loc="lower right", fontsize="small")
+        axes.legend(loc="upper right", fontsize="small")
     axes.margins(x=0.12)
     axes.set_xlabel("ms")
     axes.set_title(f"first token of a hit, {int(length):,} tokens")

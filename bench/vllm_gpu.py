@@ -114,8 +114,8 @@ SYSTEMS: dict[str, Any] = {
         penstock(work, gb, backend=["local", "gds"], local_config=dram(gb)),
         {},
     ),
-    "penstock-in-step": lambda work, gb: (
-        penstock(work, gb, backend=["local", "gds"], local_config=dram(gb), load_in_step="memory"),
+    "penstock-beside": lambda work, gb: (
+        penstock(work, gb, backend=["local", "gds"], local_config=dram(gb), load_in_step="never"),
         {},
     ),
     "penstock-auto": lambda work, gb: (penstock(work, gb, backend="gds", load_policy="auto"), {}),
@@ -144,7 +144,7 @@ SYSTEMS: dict[str, Any] = {
     ),
 }
 
-DEFAULT = [name for name in SYSTEMS if name != "penstock-dram"]
+DEFAULT = [name for name in SYSTEMS if name not in ("penstock-dram", "penstock-beside")]
 
 
 def kept_gb(options: argparse.Namespace) -> int:
@@ -240,8 +240,19 @@ def serve(
                 drop_page_cache(work)
                 hits = [server.ttft_ms(prompt(length, i)) for i in range(options.prompts)]
             out[str(length)] = {"cold_ms": cold, "gpu_hit_ms": local, "hit_ms": hits}
+            if name == "penstock-nvme":
+                out[str(length)]["raw_read_ms"] = raw_read_ms(work, length)
     out["counters"] = counters()
     return out
+
+
+def raw_read_ms(work: Path, length: int) -> float:
+    """The drive alone: as many bytes of the pool file, O_DIRECT, 32 requests of 1 MiB in flight."""
+    from penstock import _core
+
+    bytes_read = length * KV_BYTES
+    speeds = [_core.raw_read(str(work / "penstock" / "pool.data"), bytes_read) for _ in range(3)]
+    return bytes_read / statistics.median(speeds) / 1e6
 
 
 def serve_auto(server: Server, options: argparse.Namespace) -> dict[str, Any]:
@@ -323,6 +334,8 @@ def show(name: str, result: dict[str, Any], tokens: list[int]) -> None:
         if hits:
             p90 = hits[min(len(hits) - 1, int(0.9 * len(hits)))]
             text += f"  hit {statistics.median(hits):7.1f} (p90 {p90:.1f}, worst {hits[-1]:.1f})"
+        if "raw_read_ms" in seen:
+            text += f", raw read {seen['raw_read_ms']:.1f}"
         cells.append(text)
     print(f"{name:16} {'   '.join(cells)}   [start {result['start_s']:.0f} s]", flush=True)
     for line in result["said"]:
@@ -355,7 +368,7 @@ def main() -> int:
         choices=SYSTEMS,
         default=DEFAULT,
         metavar="SYSTEM",
-        help=f"of {', '.join(SYSTEMS)}; default: all but penstock-dram",
+        help=f"of {', '.join(SYSTEMS)}; default: {', '.join(DEFAULT)}",
     )
     parser.add_argument("--tokens", nargs="+", type=int, default=[8192, 32768])
     parser.add_argument("--prompts", type=int, default=3)
