@@ -3,7 +3,11 @@
 // request is touched, nothing is lost of what is stored, and the next job works.
 #include <gtest/gtest.h>
 
+#include <regex>
+#include <set>
+
 #include "device/cuda/handles.hpp"
+#include "metrics/trace.hpp"
 #include "support/fake_cudart.hpp"
 #include "support/kv_memory.hpp"
 #include "support/tier_rig.hpp"
@@ -57,6 +61,23 @@ TEST_P(FakeGpuEngine, WhatWasSavedComesBackFromEitherTier) {
   EXPECT_EQ(rig_.load(0, kChunks), kChunks);
   EXPECT_EQ(rig_.metric("local_load_chunks"), 0);
   expect_others_untouched();
+}
+
+// Although the index is asked for the first chunks before the others. Moves end in their order.
+TEST_P(FakeGpuEngine, LayerwiseTheFirstBlockOfEachCopyGoesBeforeTheSecondOfAny) {
+  constexpr uint32_t kMany = 64;
+  rig_.open(kMany);
+  ASSERT_EQ(rig_.save(0, kMany).status, Status::Ok);
+  rig_.layerwise = true;
+  start_trace();
+  EXPECT_EQ(rig_.load(0, kMany), kMany);
+  const std::string trace = stop_trace();
+  std::vector<int> moved;
+  const std::regex scatter{R"("scatter".*"chunk":(\d+))"};
+  for (std::sregex_iterator at{trace.begin(), trace.end(), scatter}, end; at != end; ++at)
+    moved.push_back(std::stoi((*at)[1]));
+  ASSERT_EQ(moved.size(), kMany * TierRig::kLayers) << trace.substr(0, 1000);
+  EXPECT_EQ(std::set<int>(moved.begin(), moved.begin() + kMany).size(), kMany);
 }
 
 TEST_P(FakeGpuEngine, PackedCopiesComeBackFromTheDrive) {
