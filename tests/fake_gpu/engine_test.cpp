@@ -21,7 +21,7 @@ class FakeGpuEngine : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
     rig_.device = "cuda:0";
-    rig_.adopt = adopt_as_gpu_memory;
+    rig_.adopt = [](std::span<std::byte> pages) { return adopt_as_gpu_memory(pages); };
     rig_.config.gds_config.enable_gds = "false";
     rig_.layerwise = GetParam();
   }

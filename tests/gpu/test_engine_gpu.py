@@ -30,17 +30,17 @@ GEOMETRIES = {  # page bytes, layers
 ROWS, ROWS_PER_CHUNK, CHUNKS = 256, 16, 6
 
 
-def open_engine(directory: Path, layout, **gds):
+def open_engine(directory: Path, layout, device: str = DEVICE, **gds):
     settings = {
         "backend": "gds",
         "gds_config": {"cache_dir": str(directory), "max_cache_size_gb": 2, **gds},
         "log_level": "warning",
     }
-    return _core.Engine.open(_core.Config.from_entries(flatten(settings)), [layout], DEVICE)
+    return _core.Engine.open(_core.Config.from_entries(flatten(settings)), [layout], device)
 
 
-def make_pages(page_bytes: int, layers: int) -> torch.Tensor:
-    return torch.full((layers, ROWS, page_bytes), POISON, dtype=torch.uint8, device=DEVICE)
+def make_pages(page_bytes: int, layers: int, device: str = DEVICE) -> torch.Tensor:
+    return torch.full((layers, ROWS, page_bytes), POISON, dtype=torch.uint8, device=device)
 
 
 def layout_of(pages: torch.Tensor):

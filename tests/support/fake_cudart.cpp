@@ -3,6 +3,7 @@
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -20,9 +21,11 @@
 namespace {
 
 constexpr size_t kGpuBytes = size_t{1} << 30;
-constexpr const char* kBusId = "0000:3b:00.0";
+constexpr const char* kBusIds[] = {"0000:3b:00.0", "0000:5e:00.0"};
+constexpr int kGpus = 2;
 
 thread_local cudaError_t last_error = cudaSuccess;
+thread_local int current = 0;  // GPU
 
 cudaError_t error(cudaError_t code) {
   return last_error = code;
@@ -63,10 +66,15 @@ class Ranges {
 
 struct Machine {
   std::mutex mutex;
-  Ranges gpu, pinned;
+  Ranges gpu[kGpus], pinned;
   size_t gpu_used = 0;
   std::set<cudaStream_t> streams;
   penstock::test::BatchCopies batches;
+
+  bool any_gpu_touches(const std::byte* at, size_t size) const {
+    return std::any_of(std::begin(gpu), std::end(gpu),
+                       [&](const Ranges& ranges) { return ranges.touch(at, size); });
+  }
 };
 
 Machine& machine() {
@@ -93,9 +101,9 @@ class CopyEngine {
   uint64_t serving_ = 0;
 };
 
-CopyEngine& copy_engine(bool to_gpu) {
-  static CopyEngine engines[2];
-  return engines[to_gpu ? 1 : 0];
+CopyEngine& copy_engine(int gpu, bool to_gpu) {
+  static CopyEngine engines[kGpus][2];
+  return engines[gpu][to_gpu ? 1 : 0];
 }
 
 struct Point {  // in a stream's work
@@ -121,6 +129,7 @@ struct Point {  // in a stream's work
 }  // namespace
 
 struct CUevent_st {
+  const int gpu = current;
   std::mutex mutex;
   std::shared_ptr<Point> point;  // null: never recorded
 
@@ -167,6 +176,7 @@ struct CUstream_st {
     }
   }
 
+  const int gpu = current;
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<std::function<void()>> queue;
@@ -179,14 +189,16 @@ namespace {
 // Of the host's side as CUDA sees it: in one pinned piece, or not pinned at all.
 bool host_side_is_valid(const std::byte* at, size_t size) {
   Machine& all = machine();
-  return !all.gpu.touch(at, size) && (!all.pinned.touch(at, size) || all.pinned.hold(at, size));
+  return !all.any_gpu_touches(at, size) &&
+         (!all.pinned.touch(at, size) || all.pinned.hold(at, size));
 }
 
-bool copy_is_valid(const std::byte* to, const std::byte* from, size_t size, cudaMemcpyKind kind) {
+bool copy_is_valid(const std::byte* to, const std::byte* from, size_t size, cudaMemcpyKind kind,
+                   int of_gpu) {
   const std::byte* const gpu = kind == cudaMemcpyHostToDevice ? to : from;
   const std::byte* const host = kind == cudaMemcpyHostToDevice ? from : to;
   std::scoped_lock lock{machine().mutex};
-  return machine().gpu.hold(gpu, size) && host_side_is_valid(host, size);
+  return machine().gpu[of_gpu].hold(gpu, size) && host_side_is_valid(host, size);
 }
 
 CUresult stream_wait_value(CUstream stream, CUdeviceptr address, cuuint32_t value, unsigned) {
@@ -202,13 +214,17 @@ CUresult stream_wait_value(CUstream stream, CUdeviceptr address, cuuint32_t valu
 
 namespace penstock::test {
 
-std::shared_ptr<void> adopt_as_gpu_memory(std::span<std::byte> memory) {
+std::shared_ptr<void> adopt_as_gpu_memory(std::span<std::byte> memory, int gpu) {
   std::scoped_lock lock{machine().mutex};
-  machine().gpu.add(memory.data(), memory.size());
-  return {nullptr, [start = memory.data()](void*) {
+  machine().gpu[gpu].add(memory.data(), memory.size());
+  return {nullptr, [start = memory.data(), gpu](void*) {
             std::scoped_lock locked{machine().mutex};
-            machine().gpu.remove(start);
+            machine().gpu[gpu].remove(start);
           }};
+}
+
+bool may_launch_on(cudaStream_t stream) {
+  return stream->gpu == current;
 }
 
 BatchCopies batch_copies() {
@@ -238,20 +254,22 @@ const char* cudaGetErrorString(cudaError_t code) {
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  return *count = 1, cudaSuccess;
+  return *count = kGpus, cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  return *device = 0, cudaSuccess;
+  return *device = current, cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
-  return device == 0 ? cudaSuccess : error(cudaErrorInvalidDevice);
+  if (device < 0 || device >= kGpus) return error(cudaErrorInvalidDevice);
+  return current = device, cudaSuccess;
 }
-cudaError_t cudaDeviceGetPCIBusId(char* id, int size, int) {
-  return std::strncpy(id, kBusId, static_cast<size_t>(size)), cudaSuccess;
+cudaError_t cudaDeviceGetPCIBusId(char* id, int size, int device) {
+  return std::strncpy(id, kBusIds[device], static_cast<size_t>(size)), cudaSuccess;
 }
 cudaError_t cudaDeviceGetByPCIBusId(int* device, const char* id) {
-  *device = 0;
-  return std::strcmp(id, kBusId) == 0 ? cudaSuccess : error(cudaErrorInvalidDevice);
+  for (*device = 0; *device < kGpus; ++*device)
+    if (std::strcmp(id, kBusIds[*device]) == 0) return cudaSuccess;
+  return error(cudaErrorInvalidDevice);
 }
 cudaError_t cudaDeviceGetStreamPriorityRange(int* lowest, int* highest) {
   *lowest = 0;
@@ -275,13 +293,13 @@ cudaError_t cudaMalloc(void** memory, size_t size) {
   *memory = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
   if (*memory == nullptr) return error(cudaErrorMemoryAllocation);
   machine().gpu_used += size;
-  machine().gpu.add(bytes(*memory), size);
+  machine().gpu[current].add(bytes(*memory), size);
   return cudaSuccess;
 }
 cudaError_t cudaFree(void* memory) {
   {
     std::scoped_lock lock{machine().mutex};
-    machine().gpu_used -= machine().gpu.remove(bytes(memory));
+    for (Ranges& gpu : machine().gpu) machine().gpu_used -= gpu.remove(bytes(memory));
   }
   std::free(memory);
   return cudaSuccess;
@@ -316,9 +334,13 @@ cudaError_t cudaHostUnregister(void* memory) {
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* address) {
   std::scoped_lock lock{machine().mutex};
-  const bool is_gpu = machine().gpu.hold(bytes(address), 1);
   *attributes = {};
-  attributes->type = is_gpu ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
+  attributes->type = cudaMemoryTypeUnregistered;
+  for (int gpu = 0; gpu < kGpus; ++gpu) {
+    if (!machine().gpu[gpu].hold(bytes(address), 1)) continue;
+    attributes->type = cudaMemoryTypeDevice;
+    attributes->device = gpu;
+  }
   return cudaSuccess;
 }
 
@@ -361,6 +383,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (event->gpu != stream->gpu) return error(cudaErrorInvalidResourceHandle);
   const auto point = std::make_shared<Point>();
   stream->add([point] { point->reach(); });
   std::scoped_lock lock{event->mutex};
@@ -383,8 +406,9 @@ cudaError_t cudaMemsetAsync(void* memory, int value, size_t size, cudaStream_t s
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size, cudaMemcpyKind kind,
                             cudaStream_t stream) {
-  if (!copy_is_valid(bytes(to), bytes(from), size, kind)) return error(cudaErrorInvalidValue);
-  CopyEngine& engine = copy_engine(kind == cudaMemcpyHostToDevice);
+  if (!copy_is_valid(bytes(to), bytes(from), size, kind, stream->gpu))
+    return error(cudaErrorInvalidValue);
+  CopyEngine& engine = copy_engine(stream->gpu, kind == cudaMemcpyHostToDevice);
   const uint64_t ticket = engine.ticket();
   stream->add([=, &engine] { engine.copy(ticket, [&] { std::memcpy(to, from, size); }); });
   return cudaSuccess;
@@ -404,18 +428,19 @@ cudaError_t cudaMemcpyBatchAsync(void* const* to, const void* const* from, const
   };
   std::vector<Copy> copies;
   std::scoped_lock lock{machine().mutex};
-  const bool to_gpu = machine().gpu.hold(bytes(to[0]), 1);
+  const Ranges& of_gpu = machine().gpu[stream->gpu];
+  const bool to_gpu = of_gpu.hold(bytes(to[0]), 1);
   for (size_t i = 0; i < count; ++i) {
     const Copy copy{bytes(to[i]), bytes(from[i]), sizes[i]};
     const std::byte* const gpu = to_gpu ? copy.to : copy.from;
     const std::byte* const host = to_gpu ? copy.from : copy.to;
-    if (!machine().gpu.hold(gpu, copy.size) || !machine().pinned.hold(host, copy.size))
+    if (!of_gpu.hold(gpu, copy.size) || !machine().pinned.hold(host, copy.size))
       return error(cudaErrorInvalidValue);
     copies.push_back(copy);
   }
   ++machine().batches.calls;
   machine().batches.copies += count;
-  CopyEngine& engine = copy_engine(to_gpu);
+  CopyEngine& engine = copy_engine(stream->gpu, to_gpu);
   const uint64_t ticket = engine.ticket();
   stream->add([ticket, copies = std::move(copies), &engine] {
     engine.copy(ticket, [&] {

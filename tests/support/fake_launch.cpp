@@ -1,6 +1,7 @@
 // The launches of copy_kernels.hpp on fake_cudart.cpp's streams.
 #include <memory>
 
+#include "support/fake_cudart.hpp"
 #include "support/fake_kernels.hpp"
 
 namespace penstock::cuda {
@@ -12,6 +13,7 @@ struct Launch {
 };
 
 cudaError_t launch(const Batch& batch, bool aligned, bool gathers, cudaStream_t stream) noexcept {
+  if (!test::may_launch_on(stream)) return cudaErrorInvalidResourceHandle;
   auto* const kernel = new Launch{batch, aligned, gathers};
   return cudaLaunchHostFunc(
       stream,

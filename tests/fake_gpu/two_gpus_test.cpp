@@ -1,0 +1,87 @@
+// Engines of one process, each with a GPU of its own: what belongs to a GPU is made and used with
+// that one current, whatever the calling thread works with.
+#include <gtest/gtest.h>
+
+#include "device/cuda/handles.hpp"
+#include "support/fake_cudart.hpp"
+#include "support/tier_rig.hpp"
+
+namespace penstock::test {
+namespace {
+
+constexpr uint32_t kChunks = 6;
+
+class OfGpu {
+ public:
+  explicit OfGpu(int gpu) {
+    rig.device = "cuda:" + std::to_string(gpu);
+    rig.adopt = [gpu](std::span<std::byte> pages) { return adopt_as_gpu_memory(pages, gpu); };
+    rig.config.gds_config.enable_gds = "false";
+    rig.open();
+    int before = 0;
+    EXPECT_EQ(cudaGetDevice(&before), cudaSuccess);
+    EXPECT_EQ(cudaSetDevice(gpu), cudaSuccess);
+    EXPECT_EQ(cuda::make_stream(stream_, 0), cudaSuccess);
+    EXPECT_EQ(cudaSetDevice(before), cudaSuccess);
+  }
+
+  // With a stream, as an inference engine has one.
+  void run(JobKind kind, uint64_t chain) {
+    JobRequest request = rig.job(kind, 0, kChunks, chain);
+    request.stream = reinterpret_cast<uintptr_t>(stream_.get());
+    request.layerwise = kind == JobKind::Load;
+    if (kind == JobKind::Load) rig.pages->wipe();
+    EXPECT_EQ(run_job(*rig.engine, std::move(request)).status, Status::Ok) << rig.device;
+  }
+  void fill() {
+    for (uint32_t row = 0; row < kChunks * TierRig::kRowsPerChunk; ++row)
+      rig.pages->fill(row, row + 1);
+  }
+  void expect_what_was_filled() {
+    for (uint32_t row = 0; row < kChunks * TierRig::kRowsPerChunk; ++row)
+      EXPECT_TRUE(rig.pages->holds(row, row + 1)) << rig.device << " row " << row;
+  }
+
+ private:
+  TempDir drive_;
+  TempDir memory_{in_memory()};
+
+ public:
+  TierRig rig{drive_.path(), memory_ / "local"};
+
+ private:
+  cuda::CudaStream stream_;
+};
+
+TEST(TwoGpus, EachEngineMovesThePagesOfItsOwn) {
+  OfGpu first{0}, second{1};
+  for (const int current : {0, 1}) {
+    ASSERT_EQ(cudaSetDevice(current), cudaSuccess);
+    for (OfGpu* gpu : {&first, &second}) {
+      gpu->fill();
+      gpu->run(JobKind::Save, static_cast<uint64_t>(current));
+      gpu->run(JobKind::Load, static_cast<uint64_t>(current));
+      gpu->expect_what_was_filled();
+      gpu->rig.engine->release_rows(0, std::vector<int32_t>{0, 1}, {});
+    }
+    int now = -1;
+    EXPECT_EQ(cudaGetDevice(&now), cudaSuccess);
+    EXPECT_EQ(now, current) << "the caller's GPU is not ours to change";
+  }
+  ASSERT_EQ(cudaSetDevice(0), cudaSuccess);
+}
+
+TEST(TwoGpus, PagesOfTheOtherGpuAreRefused) {
+  TempDir drive;
+  TempDir memory{in_memory()};
+  TierRig rig{drive.path(), memory / "local"};
+  Pages pages{TierRig::kLayers, 16, TierRig::kPage, TierRig::kRowsPerChunk};
+  const auto adopted = adopt_as_gpu_memory(pages.memory(), 1);
+  const auto opened = Engine::open(rig.config, {pages.layout()}, "cuda:0");
+  ASSERT_FALSE(opened);
+  EXPECT_NE(opened.error().message.find("is not memory of cuda:0"), std::string::npos)
+      << opened.error().message;
+}
+
+}  // namespace
+}  // namespace penstock::test
