@@ -1,4 +1,4 @@
-// Two processes on one store.
+// Two processes on one store, and one beside somebody who holds its index.
 #include <gtest/gtest.h>
 
 #include "support/child.hpp"
@@ -100,6 +100,24 @@ TEST(StoreProcesses, TheSizeOfALiveStoreWins) {
   EXPECT_EQ(rig.metric("bytes_capacity"), static_cast<double>(options.max_bytes));
   ::close(ready[0]);
   ::close(ready[1]);
+}
+
+TEST(StoreProcesses, ACopyThatIsFoundDamagedWhileTheIndexIsBusyGoesLater) {
+  TempDir directory;
+  StoreRig rig{options_for(directory.path(), 64 << 20)};
+  ASSERT_EQ(rig.save(1, 0), Status::Ok);
+  const int64_t id = rig.find({name_of(1)}).front().id;
+  {
+    auto other = Database::open(directory.path() + "/penstock.db", SQLITE_OPEN_READWRITE, "");
+    ASSERT_TRUE(other);
+    ASSERT_TRUE((*other)->exec("BEGIN IMMEDIATE"));  // somebody who does not know our lock
+    EXPECT_EQ(ask<Status>([&](auto done) {
+                return rig.store->damaged(rig.ns, name_of(1), id, std::move(done));
+              }),
+              Status::Corrupt);
+  }
+  EXPECT_TRUE(eventually([&] { return !rig.has(1); }));
+  EXPECT_EQ(audit(directory.path()), "");
 }
 
 TEST(StoreProcesses, BlocksOfADeadProcessComeBack) {

@@ -438,24 +438,6 @@ TEST(Store, ADamagedCopyGoesWithItsDescendants) {
   EXPECT_EQ(audit(directory.path()), "");
 }
 
-TEST(Store, ACopyThatIsFoundDamagedWhileTheIndexIsBusyGoesLater) {
-  TempDir directory;
-  StoreRig rig{options_for(directory.path(), 64 * kMib)};
-  ASSERT_EQ(rig.save(1, 0), Status::Ok);
-  const int64_t id = rig.find({name_of(1)}).front().id;
-  {
-    auto other = Database::open(directory.path() + "/penstock.db", SQLITE_OPEN_READWRITE, "");
-    ASSERT_TRUE(other);
-    ASSERT_TRUE((*other)->exec("BEGIN IMMEDIATE"));  // somebody who does not know our lock
-    EXPECT_EQ(ask<Status>([&](auto done) {
-                return rig.store->damaged(rig.ns, name_of(1), id, std::move(done));
-              }),
-              Status::Corrupt);
-  }
-  EXPECT_TRUE(eventually([&] { return !rig.has(1); }));
-  EXPECT_EQ(audit(directory.path()), "");
-}
-
 TEST(Store, AFullQueueRefusesAndWhatWasAcceptedRuns) {
   TempDir directory;
   StoreRig rig{options_for(directory.path(), 64 * kMib)};
