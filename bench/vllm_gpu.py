@@ -302,6 +302,7 @@ def run_system(context: Any, options: argparse.Namespace, work: Path, name: str)
     out = work / "seen.json"
     log = out.with_suffix(".log")
     out.unlink(missing_ok=True)
+    log.write_text("")  # for a process that does not come to write one
     process = context.Process(target=engine_process, args=(options, name, work, out))
     process.start()
     process.join(options.limit)
