@@ -86,6 +86,34 @@ def test_the_pass_begins_before_the_last_layers_are_there_once_vllm_has_asked_fo
     assert seen == [True] * 7 * LAYERS
 
 
+class Impatient:
+    """An engine of which two waits of three end before the layer is there, as when the process was
+    stopped meanwhile."""
+
+    def __init__(self, engine):
+        self._engine = engine
+        self.waits = 0
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def wait_layer(self, job, layer, timeout):
+        self.waits += 1
+        return self.waits % 3 == 0 and self._engine.wait_layer(job, layer, timeout)
+
+
+def test_a_layer_is_waited_for_until_it_is_there(make):
+    pair = make()
+    ready(pair)
+    assert load(pair, "within", TABLES[3]) == Results()
+    pair.worker._engine = engine = Impatient(pair.worker._engine)
+    seen: list[bool] = []
+    at_layer = is_there(pair, TABLES[1], seen)
+    assert load(pair, "next", TABLES[1], at_layer=at_layer) == Results()
+    assert seen == [True] * LAYERS
+    assert engine.waits == 3 * LAYERS
+
+
 def test_layers_are_waited_for_together_where_that_is_wanted(make):
     pair = make(enable_layerwise=False)
     ready(pair)

@@ -184,8 +184,11 @@ class WorkerHalf:
         if not self._by_layer or layer is None:
             return
         for job, load in self._loads.items():
-            if not load.is_async:
-                self._engine.wait_layer(job, layer, self._config.load_deadline_s)
+            if load.is_async:
+                continue
+            # Until it is there, or the load has ended: the core sees to its deadline.
+            while not self._engine.wait_layer(job, layer, self._config.load_deadline_s):
+                pass
 
     def submit_saves(self, step: StepMetadata) -> None:
         """After the forward pass."""
