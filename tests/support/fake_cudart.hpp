@@ -1,6 +1,5 @@
 // A CUDA runtime of our own for machines without a GPU: two GPUs whose memory is the host's. A
-// program that links it runs the CUDA device as it is, apart from the kernels, which are plain
-// loops here.
+// program that links it runs the CUDA device as it is, with kernels as fake_kernels.hpp says.
 //
 // Streams are threads and run what they are given in order, so that whatever is not ordered by an
 // event or a wait really happens at once. Copies are checked as CUDA checks them (memory of the

@@ -2,8 +2,8 @@
 // leaf (4 KiB of a copy) on the way. Plain structures and launch functions, so that host compilers
 // can include it.
 //
-// A warp takes a leaf. Both sides are GPU memory: SMs never touch host memory, because a kernel
-// that writes it leaves a concurrent matrix product 32 to 42 % of its speed.
+// Both sides are GPU memory: SMs never touch host memory, because a kernel that writes it leaves a
+// concurrent matrix product 32 to 42 % of its speed.
 #pragma once
 
 #include <cuda_runtime_api.h>
