@@ -8,9 +8,8 @@
 
 #include "device/cuda/handles.hpp"
 #include "metrics/trace.hpp"
-#include "support/fake_cudart.hpp"
+#include "support/fake_gpu_rig.hpp"
 #include "support/kv_memory.hpp"
-#include "support/tier_rig.hpp"
 
 namespace penstock::test {
 namespace {
@@ -20,9 +19,7 @@ constexpr uint32_t kChunks = 6;
 class FakeGpuEngine : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
-    rig_.device = "cuda:0";
-    rig_.adopt = [](std::span<std::byte> pages) { return adopt_as_gpu_memory(pages); };
-    rig_.config.gds_config.enable_gds = "false";
+    put_on_gpu(rig_, 0);
     rig_.layerwise = GetParam();
   }
   void TearDown() override { cuda::fail_call_for_test = 0; }
@@ -83,7 +80,7 @@ TEST_P(FakeGpuEngine, LayerwiseTheFirstBlockOfEachCopyGoesBeforeTheSecondOfAny) 
 TEST_P(FakeGpuEngine, PackedCopiesComeBackFromTheDrive) {
   constexpr uint32_t kRows = TierRig::kRowsPerChunk;
   KvMemory kv{TierRig::kLayers, kChunks * kRows, TierRig::kPage, kRows};
-  const auto gpu = adopt_as_gpu_memory(kv.memory());
+  const auto gpu = adopt_as_gpu_memory(kv.memory(), 0);
   kv.fill(Content::Bf16, 1);
   Config config = rig_.config;
   config.backend = {"gds"};

@@ -3,32 +3,28 @@
 #include <gtest/gtest.h>
 
 #include "device/cuda/handles.hpp"
-#include "support/fake_cudart.hpp"
-#include "support/tier_rig.hpp"
+#include "support/fake_gpu_rig.hpp"
 
 namespace penstock::test {
 namespace {
 
 constexpr uint32_t kChunks = 6;
 
-class OfGpu {
- public:
+struct OfGpu {
   explicit OfGpu(int gpu) {
-    rig.device = "cuda:" + std::to_string(gpu);
-    rig.adopt = [gpu](std::span<std::byte> pages) { return adopt_as_gpu_memory(pages, gpu); };
-    rig.config.gds_config.enable_gds = "false";
+    put_on_gpu(rig, gpu);
     rig.open();
     int before = 0;
     EXPECT_EQ(cudaGetDevice(&before), cudaSuccess);
     EXPECT_EQ(cudaSetDevice(gpu), cudaSuccess);
-    EXPECT_EQ(cuda::make_stream(stream_, 0), cudaSuccess);
+    EXPECT_EQ(cuda::make_stream(stream, 0), cudaSuccess);
     EXPECT_EQ(cudaSetDevice(before), cudaSuccess);
   }
 
   // With a stream, as an inference engine has one.
   void run(JobKind kind, uint64_t chain) {
     JobRequest request = rig.job(kind, 0, kChunks, chain);
-    request.stream = reinterpret_cast<uintptr_t>(stream_.get());
+    request.stream = reinterpret_cast<uintptr_t>(stream.get());
     request.layerwise = kind == JobKind::Load;
     if (kind == JobKind::Load) rig.pages->wipe();
     EXPECT_EQ(run_job(*rig.engine, std::move(request)).status, Status::Ok) << rig.device;
@@ -42,15 +38,10 @@ class OfGpu {
       EXPECT_TRUE(rig.pages->holds(row, row + 1)) << rig.device << " row " << row;
   }
 
- private:
-  TempDir drive_;
-  TempDir memory_{in_memory()};
-
- public:
-  TierRig rig{drive_.path(), memory_ / "local"};
-
- private:
-  cuda::CudaStream stream_;
+  TempDir drive;
+  TempDir memory{in_memory()};
+  TierRig rig{drive.path(), memory / "local"};
+  cuda::CudaStream stream;
 };
 
 TEST(TwoGpus, EachEngineMovesThePagesOfItsOwn) {

@@ -60,9 +60,11 @@ def keys(count: int) -> list[bytes]:
     return chain
 
 
-def run_job(engine, kind: str, namespace: int, rows: list[int], **extra):
-    chain = keys(len(rows) // ROWS_PER_CHUNK)
-    parents = [b"\0" * 32, *chain[:-1]]
+def run_job(engine, kind: str, namespace: int, rows: list[int], first: int = 0, **extra):
+    """`first`: the job's first chunk in the chain."""
+    chain = keys(first + len(rows) // ROWS_PER_CHUNK)
+    parents = [b"\0" * 32, *chain[:-1]][first:]
+    chain = chain[first:]
     stream = torch.cuda.current_stream().cuda_stream
     job = engine.submit(
         kind,
@@ -208,7 +210,7 @@ def test_a_save_reads_what_the_stream_had_queued_and_not_what_comes_after(tmp_pa
     engine.close()
 
 
-def test_what_others_copy_to_the_host_gets_through_beside_saves(tmp_path):
+def test_what_others_copy_to_the_host_gets_through_beside_saves():
     """Sampled tokens go to the host while KV is saved, through the same copy engine of the GPU."""
     jobs, per_job, row_bytes, layers = 8, 8, 65536, 32
     pages = torch.zeros(
@@ -224,20 +226,9 @@ def test_what_others_copy_to_the_host_gets_through_beside_saves(tmp_path):
     engine = _core.Engine.open(config, [layout_of(pages)], DEVICE)
     try:
         namespace = engine.open_namespace(b"n" * 32, "{}")
-        chain = keys(jobs * per_job)
-        parents = [b"\0" * 32, *chain[:-1]]
         rows = list(range(per_job * ROWS_PER_CHUNK))
-        for at in range(0, len(chain), per_job):
-            job = slice(at, at + per_job)
-            engine.submit(
-                "save",
-                namespace,
-                0,
-                b"".join(chain[job]),
-                b"".join(parents[job]),
-                [0] * per_job,
-                rows,
-            )
+        for job in range(jobs):
+            run_job(engine, "save", namespace, rows, first=job * per_job)
         stream, ended, between = torch.cuda.Stream(), 0, 0
         token = torch.zeros(1, dtype=torch.int32, device=DEVICE)
         host = torch.zeros(1, dtype=torch.int32, pin_memory=True)

@@ -17,7 +17,7 @@
 namespace penstock::test {
 
 // Makes memory of a test count as memory of a GPU while the result is kept.
-std::shared_ptr<void> adopt_as_gpu_memory(std::span<std::byte> memory, int gpu = 0);
+std::shared_ptr<void> adopt_as_gpu_memory(std::span<std::byte> memory, int gpu);
 // A kernel is launched on a stream of the GPU that the calling thread has made current.
 bool may_launch_on(cudaStream_t stream);
 // What cudaMemcpyBatchAsync() was given so far: calls, and copies in them.

@@ -34,7 +34,8 @@ void for_each_piece(const Batch& batch, const DeviceMove& move, uint64_t begin, 
 
 }  // namespace
 
-void run_kernel(const Batch& batch, bool aligned, bool gathers) {
+void run_kernel(const Launch& launch) {
+  const auto& [batch, aligned, gathers] = launch;
   const HashKeys keys = hash_keys();
   PENSTOCK_ASSERT(std::memcmp(&keys, batch.keys, sizeof(keys)) == 0);
   uint32_t leaf = 0;
@@ -46,7 +47,7 @@ void run_kernel(const Batch& batch, bool aligned, bool gathers) {
       auto* staging = reinterpret_cast<std::byte*>(move.data) + (begin - move.begin);
       if (gathers) {
         for_each_piece(batch, move, begin, end,
-                       [aligned](std::byte* to, const std::byte* page, size_t size) {
+                       [aligned = aligned](std::byte* to, const std::byte* page, size_t size) {
                          PENSTOCK_ASSERT(!aligned || reinterpret_cast<uintptr_t>(page) % 16 == 0);
                          if (page == nullptr) std::memset(to, 0, size);
                          if (page != nullptr) std::memcpy(to, page, size);

@@ -6,6 +6,11 @@
 
 namespace penstock::cuda {
 
-void run_kernel(const Batch& batch, bool aligned, bool gathers);
+struct Launch {
+  Batch batch;
+  bool aligned, gathers;
+};
+
+void run_kernel(const Launch& launch);
 
 }  // namespace penstock::cuda

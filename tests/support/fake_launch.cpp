@@ -7,11 +7,6 @@
 namespace penstock::cuda {
 namespace {
 
-struct Launch {
-  Batch batch;
-  bool aligned, gathers;
-};
-
 cudaError_t launch(const Batch& batch, bool aligned, bool gathers, cudaStream_t stream) noexcept {
   if (!test::may_launch_on(stream)) return cudaErrorInvalidResourceHandle;
   auto* const kernel = new Launch{batch, aligned, gathers};
@@ -19,7 +14,7 @@ cudaError_t launch(const Batch& batch, bool aligned, bool gathers, cudaStream_t 
       stream,
       [](void* data) {
         const std::unique_ptr<Launch> own{static_cast<Launch*>(data)};
-        run_kernel(own->batch, own->aligned, own->gathers);
+        run_kernel(*own);
       },
       kernel);
 }

@@ -28,13 +28,13 @@ class Warp {
 
   unsigned lane() const { return lane_; }
 
-  // Runs `work` once in each lane.
-  void run(void (*work)(const void*), const void* data) {
-    work_ = work;
-    data_ = data;
+  // Runs `kernel` once in each lane.
+  void run(void (*kernel)(Batch), const Batch& batch) {
+    kernel_ = kernel;
+    batch_ = &batch;
     current() = this;
     turn_ = {};
-    for (unsigned l = 0; l < kLanes; ++l) begin(contexts_[l], stacks_[l]);
+    for (unsigned l = 0; l < kLanes; ++l) begin(contexts_[l], stacks_.data() + l * kStack);
     Exchange met = Exchange::None;
     while (met != Exchange::Over) {
       for (lane_ = 0; lane_ < kLanes; ++lane_) {
@@ -57,29 +57,25 @@ class Warp {
   }
 
  private:
-  void begin(ucontext_t& context, std::vector<std::byte>& stack) {
+  void begin(ucontext_t& context, std::byte* stack) {
     PENSTOCK_ASSERT(getcontext(&context) == 0);
-    context.uc_stack.ss_sp = stack.data();
-    context.uc_stack.ss_size = stack.size();
+    context.uc_stack.ss_sp = stack;
+    context.uc_stack.ss_size = kStack;
     context.uc_link = &main_;
     makecontext(&context, enter, 0);
   }
 
   static void enter() {
     Warp& warp = *current();
-    warp.work_(warp.data_);
+    warp.kernel_(*warp.batch_);
     warp.at_[warp.lane_] = Exchange::Over;
   }
 
-  void (*work_)(const void*) = nullptr;
-  const void* data_ = nullptr;
+  void (*kernel_)(Batch) = nullptr;
+  const Batch* batch_ = nullptr;
   ucontext_t main_{};
   std::array<ucontext_t, kLanes> contexts_{};
-  std::array<std::vector<std::byte>, kLanes> stacks_ = [] {
-    std::array<std::vector<std::byte>, kLanes> stacks;
-    for (auto& stack : stacks) stack.resize(kStack);
-    return stacks;
-  }();
+  std::vector<std::byte> stacks_ = std::vector<std::byte>(kLanes * kStack);
   unsigned lane_ = 0;
   std::array<Exchange, kLanes> at_{};
   std::array<unsigned, kLanes> turn_{};
@@ -155,30 +151,15 @@ void __stcs(T* to, const T& value) {
 #include "device/cuda/move_leaves.cuh"
 
 namespace penstock::cuda {
-namespace {
 
-struct Launch {
-  Batch batch;
-  bool aligned, gathers;
-};
-
-}  // namespace
-
-void run_kernel(const Batch& batch, bool aligned, bool gathers) {
+void run_kernel(const Launch& launch) {
   thread_local Warp warp;
-  void (*const kernel)(const void*) = [](const void* data) {
-    const auto& [of, is_aligned, is_gather] = *static_cast<const Launch*>(data);
-    if (is_gather) {
-      is_aligned ? move_leaves<true, true>(of) : move_leaves<true, false>(of);
-    } else {
-      is_aligned ? move_leaves<false, true>(of) : move_leaves<false, false>(of);
-    }
-  };
-  const Launch launch{batch, aligned, gathers};
-  for (blockIdx.x = 0; blockIdx.x < blocks_of(batch); ++blockIdx.x) {
+  void (*kernel)(Batch) = launch.aligned ? move_leaves<false, true> : move_leaves<false, false>;
+  if (launch.gathers) kernel = launch.aligned ? move_leaves<true, true> : move_leaves<true, false>;
+  for (blockIdx.x = 0; blockIdx.x < blocks_of(launch.batch); ++blockIdx.x) {
     for (unsigned w = 0; w < kWarpsPerBlock; ++w) {
       ThreadIndex::first_of_warp() = w * kWarp;
-      warp.run(kernel, &launch);
+      warp.run(kernel, launch.batch);
     }
   }
 }
