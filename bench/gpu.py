@@ -240,7 +240,8 @@ def part_beside(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
             rig.run("save", seed)
         for kind in ("save", "load"):
             for way in ("to_host", "to_gpu"):
-                seed += kind == "save"
+                if kind == "save":
+                    seed += 1
                 torch.cuda.synchronize()
                 job = rig.submit(kind, seed)
                 out[f"{way}_beside_{kind}_us"] = small.until(
@@ -281,6 +282,7 @@ def part_gemm(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     """GEMM speed kept while saving, and while loading, at full rate to and from DRAM: what the loop
     takes longer than just before, over the seconds of the job."""
     gemm = Gemm()
+    gemm.rate(50)
     alone_tflops = gemm.rate(200)
     compute = torch.cuda.Stream()
     kept: dict[str, list[float]] = {"save": [], "load": []}
