@@ -21,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ import peers
 import torch
 from penstock import _core
 from penstock.config import flatten
+from products import Gemm, LlamaLayer, Squares
 from small_copies import PlainCopies, SmallCopies
 
 DEVICE = "cuda:0"
@@ -189,32 +190,23 @@ def measure(rig: Rig, link: Link, rounds: int, pool: Path | None) -> dict[str, f
     return figures
 
 
-def over_drive(root: Path, link: Link, arguments: Any, enable_gds: str) -> dict[str, Any]:
-    out = {}
-    for name, shape in SHAPES.items():
-        rig = Rig(root, shape, arguments.gb, gds_config={"enable_gds": enable_gds})
-        out[name] = measure(rig, link, arguments.rounds, root / "cache" / "pool.data")
-        facts = rig.engine.facts()
-        out[name] |= {key: facts[key] for key in ("io_engine", "gds_path", "gds_reason")}
+@contextmanager
+def over_drive(
+    root: Path, gigabytes: float, shape: tuple[int, int] = LLAMA, enable_gds: str = "false"
+) -> Iterator[Rig]:
+    rig = Rig(root, shape, gigabytes, gds_config={"enable_gds": enable_gds})
+    try:
+        yield rig
+    finally:
         rig.engine.close()
         shutil.rmtree(root / "cache")
-        print(name, json.dumps(out[name]), flush=True)
-    return out
-
-
-def part_drive(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
-    return over_drive(root, link, arguments, "false")
-
-
-def part_gds(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
-    return over_drive(root, link, arguments, "force")
 
 
 @contextmanager
-def over_memory(root: Path, arguments: Any, shape: tuple[int, int] = LLAMA) -> Iterator[Rig]:
+def over_memory(root: Path, gigabytes: float, shape: tuple[int, int] = LLAMA) -> Iterator[Rig]:
     directory = tempfile.mkdtemp(prefix="penstock-bench-", dir="/dev/shm")
-    local = {"directory": directory, "max_cache_size_gb": 2.2 * arguments.gb + 0.5}
-    rig = Rig(root, shape, arguments.gb, backend="local", local_config=local)
+    local = {"directory": directory, "max_cache_size_gb": 2.2 * gigabytes + 0.5}
+    rig = Rig(root, shape, gigabytes, backend="local", local_config=local)
     try:
         yield rig
     finally:
@@ -222,10 +214,29 @@ def over_memory(root: Path, arguments: Any, shape: tuple[int, int] = LLAMA) -> I
         shutil.rmtree(directory)
 
 
+def pool_of(root: Path) -> Path:
+    return root / "cache" / "pool.data"
+
+
+def part_drive(root: Path, link: Link, arguments: Any, enable_gds: str = "false") -> dict[str, Any]:
+    out = {}
+    for name, shape in SHAPES.items():
+        with over_drive(root, arguments.gb, shape, enable_gds) as rig:
+            out[name] = measure(rig, link, arguments.rounds, pool_of(root))
+            facts = rig.engine.facts()
+            out[name] |= {key: facts[key] for key in ("io_engine", "gds_path", "gds_reason")}
+        print(name, json.dumps(out[name]), flush=True)
+    return out
+
+
+def part_gds(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
+    return part_drive(root, link, arguments, "force")
+
+
 def part_dram(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     out = {}
     for name, shape in SHAPES.items():
-        with over_memory(root, arguments, shape) as rig:
+        with over_memory(root, arguments.gb, shape) as rig:
             out[name] = measure(rig, link, arguments.rounds, None)
         print(name, json.dumps(out[name]), flush=True)
     return out
@@ -235,7 +246,7 @@ def part_beside(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     """Small copies while gigabytes are saved or loaded, and beside plain copies."""
     small = SmallCopies(DEVICE)
     out: dict[str, Any] = {}
-    with over_memory(root, arguments) as rig:
+    with over_memory(root, arguments.gb) as rig:
         for seed in range(3):
             rig.run("save", seed)
         for kind in ("save", "load"):
@@ -255,39 +266,16 @@ def part_beside(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     return out
 
 
-class Gemm:
-    """A loop of bf16 products, timed on the GPU."""
-
-    def __init__(self, size: int = 8192) -> None:
-        self.a = torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16)
-        self.b = torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16)
-        self.flops = 2.0 * size**3
-
-    def enqueue(self, count: int) -> tuple[torch.cuda.Event, torch.cuda.Event]:
-        begin = torch.cuda.Event(enable_timing=True)
-        end = torch.cuda.Event(enable_timing=True)
-        begin.record()
-        for _ in range(count):
-            torch.mm(self.a, self.b)
-        end.record()
-        return begin, end
-
-    def rate(self, count: int) -> float:
-        begin, end = self.enqueue(count)
-        end.synchronize()
-        return count * self.flops / begin.elapsed_time(end) / 1e9  # TFLOP/s
-
-
 def part_gemm(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     """GEMM speed kept while saving, and while loading, at full rate to and from DRAM: what the loop
     takes longer than just before, over the seconds of the job."""
-    gemm = Gemm()
+    gemm = Gemm(DEVICE)
     gemm.rate(50)
     alone_tflops = gemm.rate(200)
     compute = torch.cuda.Stream()
     kept: dict[str, list[float]] = {"save": [], "load": []}
     speed: dict[str, list[float]] = {"save": [], "load": []}
-    with over_memory(root, arguments) as rig:
+    with over_memory(root, arguments.gb) as rig:
         count = int(rig.bytes / 40e9 / (gemm.flops / alone_tflops / 1e12))  # longer than the job
 
         def loop(kind: str | None, seed: int) -> tuple[float, float]:
@@ -322,14 +310,11 @@ def part_layerwise(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     waits for it, or the caller, as the vLLM connector does. With products for half the time of the
     load, for as long and for twice as long."""
     out: dict[str, Any] = {}
-    gemm = Gemm(4096)
     compute = torch.cuda.Stream()
-    with over_memory(root, arguments) as rig:
+    waits: list[float] = []
+    with over_memory(root, arguments.gb) as rig:
         rig.run("save", 0)
         load_s = median([rig.bytes / 1e9 / rig.run("load", 0) for _ in range(arguments.rounds)])
-        gemm.rate(50)
-        product_s = gemm.flops / gemm.rate(500) / 1e12
-        waits: list[float] = []
 
         def wait(job: int, layer: int, who: str) -> None:
             start = time.perf_counter()
@@ -339,7 +324,7 @@ def part_layerwise(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
             else:
                 assert rig.engine.wait_layer(job, layer, 10.0)
 
-        def loop(count: int, who: str | None) -> float:
+        def loop(products: Callable[[], None], who: str | None) -> float:
             torch.cuda.synchronize()
             start = time.perf_counter()
             job = rig.submit("load", 0, layerwise=True) if who else None
@@ -347,27 +332,44 @@ def part_layerwise(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
                 for layer in range(rig.layers):
                     if job is not None and who:
                         wait(job, layer, who)
-                    for _ in range(count):
-                        torch.mm(gemm.a, gemm.b)
+                    products()
             compute.synchronize()
             seconds = time.perf_counter() - start
             if job is not None:
                 rig.finish(job)
             return seconds
 
-        for ratio in (0.5, 1.0, 2.0):
-            count = max(1, round(ratio * load_s / rig.layers / product_s))
-            seconds = {
-                who: median([loop(count, who) for _ in range(arguments.rounds)])
-                for who in (None, "stream", "caller")
-            }
-            longer = max(load_s, seconds[None])
-            out[f"{ratio:g}"] = {
-                "load_alone_s": load_s,
-                "compute_alone_s": seconds[None],
-                "stream_waits_of_the_longer": seconds["stream"] / longer,
-                "caller_waits_of_the_longer": seconds["caller"] / longer,
-            }
+        def first_and_last() -> tuple[float, float]:
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            job = rig.submit("load", 0, layerwise=True)
+            wait(job, 0, "caller")
+            first = time.perf_counter()
+            wait(job, rig.layers - 1, "caller")
+            last = time.perf_counter()
+            rig.finish(job)
+            return first - start, last - start
+
+        arrivals = [first_and_last() for _ in range(arguments.rounds)]
+        out["load_alone_s"] = load_s
+        out["first_layer_s"] = median([first for first, _ in arrivals])
+        out["last_layer_s"] = median([last for _, last in arrivals])
+        for kind in (LlamaLayer, Squares):
+            work = kind(DEVICE)
+            for ratio in (0.5, 1.0, 2.0):
+                products = work.layer(ratio * load_s / rig.layers)
+                loop(products, None)
+                seconds = {
+                    who: median([loop(products, who) for _ in range(arguments.rounds)])
+                    for who in (None, "stream", "caller")
+                }
+                longer = max(load_s, seconds[None])
+                out[f"{kind.__name__} {ratio:g}"] = {
+                    "compute_alone_s": seconds[None],
+                    "stream_waits_of_the_longer": seconds["stream"] / longer,
+                    "caller_waits_of_the_longer": seconds["caller"] / longer,
+                }
+            del work
     out["wait_for_layer_us"] = median(waits) * 1e6
     print("layerwise", json.dumps(out), flush=True)
     return out
@@ -375,47 +377,56 @@ def part_layerwise(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
 
 def part_submit(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     """Time to submit a job of 4096 pages."""
-    rig = Rig(root, LLAMA, 8.6)
-    pages = min(4096, rig.rows)
-    keys = chain(pages // ROWS_PER_CHUNK, 0)
-    packed, parents = b"".join(keys), b"\0" * 32 + b"".join(keys[:-1])
-    rows, groups = rig.order[: len(keys) * ROWS_PER_CHUNK], [0] * len(keys)
     times = []
-    for _ in range(50):
-        start = time.perf_counter()
-        stream = torch.cuda.current_stream().cuda_stream
-        job = rig.engine.submit(
-            "load", rig.namespace, 0, packed, parents, groups, rows, stream=stream
-        )
-        times.append(time.perf_counter() - start)
-        while not any(result.id == job for result in rig.engine.poll()):
-            rig.engine.wait(1.0)
-    rig.engine.close()
-    shutil.rmtree(root / "cache")
+    with over_drive(root, 8.6) as rig:
+        pages = min(4096, rig.rows)
+        keys = chain(pages // ROWS_PER_CHUNK, 0)
+        packed, parents = b"".join(keys), b"\0" * 32 + b"".join(keys[:-1])
+        rows, groups = rig.order[: len(keys) * ROWS_PER_CHUNK], [0] * len(keys)
+        for _ in range(50):
+            start = time.perf_counter()
+            stream = torch.cuda.current_stream().cuda_stream
+            job = rig.engine.submit(
+                "load", rig.namespace, 0, packed, parents, groups, rows, stream=stream
+            )
+            times.append(time.perf_counter() - start)
+            while not any(result.id == job for result in rig.engine.poll()):
+                rig.engine.wait(1.0)
     out = {"rows": len(rows), "submit_us": median(times) * 1e6}
     print("submit", json.dumps(out), flush=True)
     return out
 
 
 def part_peers(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
-    """Over the pages and the pool file that the engine has just used."""
+    """What one would write instead, over the pages and the file that the engine has just used: from
+    memory beside a load from the DRAM tier and the plain copy, from the drive beside a load through
+    host memory and the raw read."""
+    rounds, gigabytes = arguments.rounds, min(arguments.gb, 1.0)
     out: dict[str, Any] = {}
     for name, shape in SHAPES.items():
-        rig = Rig(root, shape, min(arguments.gb, 1.0))
+        with over_memory(root, gigabytes, shape) as rig:
+            for seed in range(3):
+                rig.run("save", seed)
+            out[name] = {
+                "raw_h2d_gbs": median([link.to_gpu() for _ in range(rounds)]),
+                "raw_d2h_gbs": median([link.to_host() for _ in range(rounds)]),
+                "penstock_load_gbs": median([rig.run("load", 2) for _ in range(rounds)]),
+                "penstock_save_gbs": median([rig.run("save", 3 + i) for i in range(rounds)]),
+                "memcpy_batch": peers.attempt(
+                    peers.memcpy_batch, link.host, rig.pages, rig.order, rounds
+                ),
+            }
+        print(name, json.dumps(out[name]), flush=True)
+    with over_drive(root, gigabytes) as rig:
         rig.run("save", 0)
-        out[name] = {
-            "penstock_load_gbs": median([rig.run("load", 0) for _ in range(arguments.rounds)]),
-            "memcpy_batch": peers.attempt(
-                peers.memcpy_batch, link.host, rig.pages, rig.order, arguments.rounds
-            ),
+        pool = pool_of(root)
+        out["drive"] = {
+            "raw_read_gbs": median([_core.raw_read(str(pool), rig.bytes) for _ in range(rounds)]),
+            "penstock_load_gbs": median([rig.run("load", 0) for _ in range(rounds)]),
+            "nixl_posix": peers.attempt(peers.nixl_posix, pool, link.host, rounds),
+            "cufile_threads": peers.attempt(peers.cufile_threads, pool, link.gpu, rounds),
         }
-        if name == next(iter(SHAPES)):
-            pool, rounds = root / "cache" / "pool.data", arguments.rounds
-            out["nixl_posix"] = peers.attempt(peers.nixl_posix, pool, link.host, rounds)
-            out["cufile_threads"] = peers.attempt(peers.cufile_threads, pool, link.gpu, rounds)
-        rig.engine.close()
-        shutil.rmtree(root / "cache")
-    print("peers", json.dumps(out), flush=True)
+    print("drive", json.dumps(out["drive"]), flush=True)
     return out
 
 
