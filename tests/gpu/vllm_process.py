@@ -15,13 +15,18 @@ def run(order: dict[str, Any], out: Path, log: Path) -> None:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     transfer = connector(Path(order["store"]), **order["settings"]) if order["store"] else None
+    # FlashInfer would compile its kernel of DeepSeek's rope at the first start, for which not every
+    # installation has the headers.
+    compilation: dict[str, Any] = {"custom_ops": ["-rotary_embedding"]}
+    if not order["eager"]:
+        compilation["cudagraph_capture_sizes"] = [1, 2]
     llm = open_engine(
         Path(order["model"]),
         transfer,
         dtype="bfloat16",
         block_size=order["block_size"],
         enforce_eager=order["eager"],
-        **({} if order["eager"] else {"compilation_config": {"cudagraph_capture_sizes": [1, 2]}}),
+        compilation_config=compilation,
         kv_cache_memory_bytes=1 << 30,
     )
     prompts = [prompt(n, seed=n) for n in order["lengths"]]
