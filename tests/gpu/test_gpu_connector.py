@@ -1,7 +1,7 @@
 """The connector's worker half over KV in GPU memory: every layout, order of streams, both halves.
 
-Needs a CUDA device and a build with CUDA; skipped elsewhere. The same runs on the host's memory in
-tests/python.
+Needs vLLM, a CUDA device and a build with CUDA; skipped elsewhere. The same runs on the host's
+memory in tests/python.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DEVICE = "cuda:0"
+pytest.importorskip("vllm")  # an import that fails would end the whole run
 
 import in_step_cases  # noqa: E402
 import kv_layouts  # noqa: E402
