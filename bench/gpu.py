@@ -30,7 +30,7 @@ import peers
 import torch
 from penstock import _core
 from penstock.config import flatten
-from products import Gemm, LlamaLayer, Squares
+from products import Gemm, LlamaLayer, Squares, enqueue, seconds_of
 from small_copies import PlainCopies, SmallCopies
 
 DEVICE = "cuda:0"
@@ -270,18 +270,17 @@ def part_gemm(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
     """GEMM speed kept while saving, and while loading, at full rate to and from DRAM: what the loop
     takes longer than just before, over the seconds of the job."""
     gemm = Gemm(DEVICE)
-    gemm.rate(50)
-    alone_tflops = gemm.rate(200)
+    product_s = seconds_of(gemm.run, warm=50, count=200)
     compute = torch.cuda.Stream()
     kept: dict[str, list[float]] = {"save": [], "load": []}
     speed: dict[str, list[float]] = {"save": [], "load": []}
     with over_memory(root, arguments.gb) as rig:
-        count = int(rig.bytes / 40e9 / (gemm.flops / alone_tflops / 1e12))  # longer than the job
+        count = int(rig.bytes / 40e9 / product_s)  # longer than the job
 
         def loop(kind: str | None, seed: int) -> tuple[float, float]:
             torch.cuda.synchronize()
             with torch.cuda.stream(compute):
-                begin, end = gemm.enqueue(count)
+                begin, end = enqueue(gemm.run, count)
             start = time.perf_counter()
             if kind:
                 rig.finish(rig.submit(kind, seed))
@@ -297,7 +296,7 @@ def part_gemm(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
                 both_s, job_s = loop(kind, seed)
                 kept[kind].append(1 - (both_s - alone_s) / job_s)
                 speed[kind].append(rig.bytes / job_s / 1e9)
-    out: dict[str, Any] = {"alone_tflops": alone_tflops}
+    out: dict[str, Any] = {"alone_tflops": gemm.flops / product_s / 1e12}
     for kind in ("save", "load"):
         out[f"{kind}_kept"] = median(kept[kind])
         out[f"{kind}_gbs"] = median(speed[kind])
@@ -369,7 +368,6 @@ def part_layerwise(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
                     "stream_waits_of_the_longer": seconds["stream"] / longer,
                     "caller_waits_of_the_longer": seconds["caller"] / longer,
                 }
-            del work
     out["wait_for_layer_us"] = median(waits) * 1e6
     print("layerwise", json.dumps(out), flush=True)
     return out
