@@ -84,6 +84,7 @@ bool Loader::issue_run(Job& job, size_t index) {
   Transfer& transfer = context_.start(route, IoOp::Read, chunk, first, run);
   transfer.job = &job;
   transfer.chunk = index;
+  transfer.ends_layer = job.request.layerwise && index + 1 == job.chunks.size();
   chunk.next_block += run.count;
   if (route == Route::Memory) {
     context_.aim_move(transfer, job, index, PageMove::Direction::Scatter);

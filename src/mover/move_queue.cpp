@@ -9,6 +9,7 @@ namespace penstock {
 namespace {
 
 constexpr size_t kDoneAtOnce = 64;
+constexpr size_t kBatchesAhead = 2;  // that the device has while the next one fills
 
 Transfer& transfer_of(PageMove* move) noexcept {
   return *reinterpret_cast<Transfer*>(move->user_data);
@@ -50,13 +51,24 @@ size_t MoveQueue::submit_to_device(std::span<Transfer* const> batch) noexcept {
   return device_.submit(moves_);
 }
 
+// How many of the scatters from `from` on are given to the device now.
+size_t MoveQueue::next_batch(size_t from) const noexcept {
+  size_t size = 0;
+  for (size_t i = from; i < scatters_.size() && size < device_.batch(); ++i) {
+    ++size;
+    if (scatters_[i]->ends_layer) return size;
+  }
+  const bool has_work = scattering_ >= kBatchesAhead * device_.batch();
+  return size < device_.batch() && has_work ? 0 : size;
+}
+
 bool MoveQueue::submit_scatters() {
   drop_dead(scatters_);
   size_t taken = 0;
-  while (taken < scatters_.size()) {
-    const size_t size = std::min(device_.batch(), scatters_.size() - taken);
+  while (const size_t size = next_batch(taken)) {
     const size_t accepted = submit_to_device(std::span{scatters_}.subspan(taken, size));
     taken += accepted;
+    scattering_ += accepted;
     if (accepted < size) break;
   }
   scatters_.erase(scatters_.begin(), scatters_.begin() + static_cast<std::ptrdiff_t>(taken));
@@ -89,6 +101,7 @@ bool MoveQueue::poll() {
     Transfer& transfer = transfer_of(done[i]);
     note_done(transfer);
     if (done[i]->direction == PageMove::Direction::Scatter) {
+      --scattering_;
       scattered_(transfer);
       release(transfer);
     } else {

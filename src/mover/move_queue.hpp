@@ -34,7 +34,9 @@ class MoveQueue {
   // True if there are gathers that the device has not taken yet.
   bool has_gathers() const noexcept { return !gathers_.empty(); }
 
-  // Gives scatters to the device, in order; those whose chunk has failed are dropped. True if any.
+  // Gives scatters to the device, in order and in batches; those whose chunk has failed are dropped.
+  // A batch ends with a layer. While the device has work, one that is not full waits for more, or
+  // what was cut once would be launched in small pieces from then on. True if any.
   bool submit_scatters();
   // The same for gathers, through `submit(batch)`, which says how many it has given on, and calls
   // submit_to_device() for that. True if any.
@@ -45,6 +47,7 @@ class MoveQueue {
   bool poll();
 
  private:
+  size_t next_batch(size_t from) const noexcept;
   void drop_dead(std::vector<Transfer*>& list);
   void release(Transfer& transfer) noexcept;
   void note_done(const Transfer& transfer) noexcept;
@@ -54,6 +57,7 @@ class MoveQueue {
   MoverMetrics& metrics_;
   Handler gathered_, scattered_;
   std::vector<Transfer*> scatters_, gathers_;  // not with the device yet
+  size_t scattering_ = 0;                      // moves that the device has
   std::vector<PageMove*> moves_;               // scratch
 };
 

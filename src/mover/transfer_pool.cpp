@@ -47,6 +47,7 @@ Transfer& TransferPool::start(Route route, uint32_t pool) noexcept {
   transfer.io.user_data = reinterpret_cast<uint64_t>(&transfer);
   transfer.route = route;
   transfer.pool = pool;
+  transfer.ends_layer = false;
   if (has_slot(route)) transfer.io.data = transfer.slot = side(route).staging->take();
   ++in_flight_;
   ++by_route_[static_cast<size_t>(route)];
