@@ -161,6 +161,13 @@ def prompt(length: int, seed: int) -> dict[str, list[int]]:
     return {"prompt_token_ids": [source.randrange(3, 120_000) for _ in range(length)]}
 
 
+def make_model(directory: Path) -> None:
+    directory.mkdir()
+    (directory / "config.json").write_text(json.dumps(LLAMA_8B))
+    # Dummy weights are not read from here, but a model's identity is that of its weight files.
+    (directory / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
+
+
 def drop_page_cache(directory: Path) -> None:
     for path in directory.rglob("*"):
         if path.is_file():
@@ -174,7 +181,11 @@ class Server:
     """One engine in this process."""
 
     def __init__(
-        self, options: argparse.Namespace, model: Path, transfer: dict[str, Any] | None
+        self,
+        options: argparse.Namespace,
+        model: Path,
+        transfer: dict[str, Any] | None,
+        gpu_memory: float = 0.7,
     ) -> None:
         from vllm import LLM
 
@@ -187,7 +198,7 @@ class Server:
             load_format="dummy",
             enforce_eager=not options.graphs,
             max_model_len=max(options.tokens) + 16,
-            gpu_memory_utilization=0.7,
+            gpu_memory_utilization=gpu_memory,
             disable_log_stats=False,
             **settings,
         )
@@ -407,10 +418,7 @@ def main() -> int:
     options.dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-vllm-", dir=options.dir) as directory:
         work = Path(directory)
-        (work / "model").mkdir()
-        (work / "model" / "config.json").write_text(json.dumps(LLAMA_8B))
-        # Dummy weights are not read from here, but a model's identity is that of its weight files.
-        (work / "model" / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
+        make_model(work / "model")
         for name in options.only:
             options.limit = min(LIMIT_S, until - time.monotonic())
             if options.limit < SHORTEST_S:
