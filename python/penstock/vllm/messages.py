@@ -106,10 +106,15 @@ def fill_load(
 ) -> None:
     """Adds the copies that hold tokens [load.begin, load.end), for rows that are not there yet."""
     for chunk in range(load.begin // plan.chunk, -(-load.end // plan.chunk)):
+        whole = load.begin <= chunk * plan.chunk and (chunk + 1) * plan.chunk <= load.end
         for index, group in enumerate(plan.groups):
             first = chunk * group.rows_per_chunk
+            blocks = tables[index][first : first + group.rows_per_chunk]
+            if whole and len(blocks) == group.rows_per_chunk and NULL_BLOCK not in blocks:
+                load.add(chain, chunk, index, blocks)
+                continue
             rows = [NO_ROW] * group.rows_per_chunk
-            for i, block in enumerate(tables[index][first : first + group.rows_per_chunk]):
+            for i, block in enumerate(blocks):
                 token = (first + i) * group.block_size
                 if block != NULL_BLOCK and load.begin <= token < load.end:
                     rows[i] = block
