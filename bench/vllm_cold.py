@@ -17,6 +17,7 @@ import shutil
 import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -85,26 +86,17 @@ def main() -> int:
     results: dict[str, Any] = {}
     options.dir.mkdir(parents=True, exist_ok=True)
     options.prompts = options.rounds + WARM_UP
-    lengths = [str(n) for n in options.tokens]
+    lengths, gigabytes = [str(n) for n in options.tokens], str(vllm_gpu.kept_gb(options))
     with tempfile.TemporaryDirectory(prefix="vllm-cold-", dir=options.dir) as directory:
         work = Path(directory)
         vllm_gpu.make_model(work / "model")
         try:
-            engines = {
-                name: PausedEngine(
-                    [
-                        __file__,
-                        "--engine",
-                        name,
-                        directory,
-                        str(vllm_gpu.kept_gb(options)),
-                        "--tokens",
-                        *lengths,
-                    ],
-                    work / f"{name}.log",
-                )
-                for name in ENGINES
-            }
+            engines: dict[str, PausedEngine] = {}
+            for name in ENGINES:
+                begin = time.perf_counter()
+                command = [__file__, "--engine", name, directory, gigabytes, "--tokens", *lengths]
+                engines[name] = PausedEngine(command, work / f"{name}.log")
+                print(f"{name} is up after {time.perf_counter() - begin:.0f} s", flush=True)
             for tokens in options.tokens:
                 results[str(tokens)] = measure(engines, tokens, options.rounds)
                 print(tokens, json.dumps(results[str(tokens)]), flush=True)
