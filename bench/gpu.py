@@ -4,10 +4,12 @@ Every figure stands beside the raw ceiling of the same run: a plain 1 GiB pinned
 O_DIRECT read of the pool file (1 MiB requests, 32 in flight), a bf16 matrix product alone.
 
     python bench/gpu.py [--dir DIRECTORY] [--gb 4] [--rounds 5] [--json FILE] [--only PART ...]
+                        [--minutes 8]
 
-Parts: dram (DRAM tier), drive (through host memory), gds (the same through cuFile, forced), beside
-(small copies beside ours), gemm (compute beside copies), layerwise, submit, peers (what one would
-write instead; bench/peers.py).
+Parts: dram (DRAM tier), beside (small copies beside ours), gemm (compute beside copies), layerwise,
+submit, peers (what one would write instead; bench/peers.py), drive (through host memory), gds (the
+same through cuFile, forced). Parts that would begin after the time is over are left out, and said
+so.
 """
 
 from __future__ import annotations
@@ -59,7 +61,6 @@ class Link:
     def __init__(self) -> None:
         self.host = torch.ones(1 << 30, dtype=torch.uint8, pin_memory=True)
         self.gpu = torch.ones(1 << 30, dtype=torch.uint8, device=DEVICE)
-
         self.bytes = self.host.numel()
 
     def into_gpu(self) -> None:
@@ -446,14 +447,14 @@ def part_peers(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
 
 
 PARTS = {
-    "drive": part_drive,
-    "gds": part_gds,
     "dram": part_dram,
     "beside": part_beside,
     "gemm": part_gemm,
     "layerwise": part_layerwise,
     "submit": part_submit,
     "peers": part_peers,
+    "drive": part_drive,
+    "gds": part_gds,
 }
 
 
@@ -466,13 +467,18 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", help="also write the figures to this file")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--minutes", type=float, default=8, help="in which parts may begin")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         print("bench/gpu.py: no GPU", file=sys.stderr)
         return 2
+    until = time.monotonic() + 60 * arguments.minutes
     link = Link()
     figures: dict[str, Any] = {"gpu": torch.cuda.get_device_name(0)}
     for part in arguments.only:
+        if time.monotonic() > until:
+            print(f"{part} left out: {arguments.minutes:g} minutes are over", flush=True)
+            continue
         with tempfile.TemporaryDirectory(dir=arguments.dir) as root:
             figures[part] = PARTS[part](Path(root), link, arguments)
     if arguments.json:
