@@ -45,6 +45,8 @@ OTHERS = [prompt(n, seed=n) for n in (401, 1001)]
 DECODING = [prompt(200, seed=1)]  # and 200 tokens more
 CROWD = [prompt(1500, seed=50 + i) for i in range(4)]  # too many for the blocks there are
 FEW_BLOCKS = {"num_gpu_blocks_override": 200}
+# Where the CPU has AMX, vLLM would take a backend that has no float32.
+MLA_SETTINGS = {"block_size": None, "max_model_len": 2048, "attention_backend": "CPU_MLA"}
 
 
 def _llama(work: Path, transfer: dict[str, Any] | None, **settings: Any) -> Any:
@@ -230,7 +232,7 @@ def gemma(work: Path, store: str = "gemma-store", cold: bool = True) -> dict[str
 def mla(work: Path) -> dict[str, Any]:
     """Multi-head latent attention: one tensor a layer, blocks of 16 tokens."""
     model = make_model("mla", work / "mla")
-    llm = open_engine(model, connector(work / "mla-store"), block_size=None, max_model_len=2048)
+    llm = open_engine(model, connector(work / "mla-store"), **MLA_SETTINGS)
     prompts = [prompt(n, seed=n) for n in (257, 300, 513, 700, 1025)]
     result: dict[str, Any] = {"cold": serve(llm, prompts), "cold_counters": settle_saves(llm)}
     forget_local(llm)
@@ -245,7 +247,7 @@ def tensor_parallel(
 ) -> dict[str, Any]:
     """Two ranks. Counters come from both, tokens from one."""
     directory = make_model(model, work / model)
-    settings = {"block_size": None, "max_model_len": 2048} if model == "mla" else {}
+    settings = MLA_SETTINGS if model == "mla" else {}
     llm = open_engine(
         directory,
         connector(work / store),
