@@ -77,6 +77,17 @@ TEST_P(FakeGpuEngine, LayerwiseTheFirstBlockOfEachCopyGoesBeforeTheSecondOfAny) 
   EXPECT_EQ(std::set<int>(moved.begin(), moved.begin() + kMany).size(), kMany);
 }
 
+// 40 blocks a layer are more than one batch, and no two layers share one.
+TEST_P(FakeGpuEngine, LayerwiseABatchEndsWithALayer) {
+  constexpr uint32_t kMany = 40;
+  rig_.open(kMany);
+  ASSERT_EQ(rig_.save(0, kMany).status, Status::Ok);
+  rig_.layerwise = true;
+  const size_t before = batch_copies().calls;
+  EXPECT_EQ(rig_.load(0, kMany), kMany);
+  EXPECT_GE(batch_copies().calls - before, 2 * TierRig::kLayers);
+}
+
 TEST_P(FakeGpuEngine, PackedCopiesComeBackFromTheDrive) {
   constexpr uint32_t kRows = TierRig::kRowsPerChunk;
   KvMemory kv{TierRig::kLayers, kChunks * kRows, TierRig::kPage, kRows};
