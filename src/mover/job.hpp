@@ -148,7 +148,7 @@ struct Transfer {
   uint32_t first_block = 0;
   uint32_t block_count = 0;
   uint32_t pool = 0;
-  bool ends_layer = false;  // somebody waits for it: the device need not wait for more
+  bool ends_layer = false;              // somebody waits for it: the device need not wait for more
   Clock::time_point requested, handed;  // to the I/O engine; to the device
   std::shared_ptr<ExtentLease> lease;
   std::shared_ptr<Parcel> parcel;  // Packed, Unpacked and some of Behind

@@ -34,9 +34,9 @@ class MoveQueue {
   // True if there are gathers that the device has not taken yet.
   bool has_gathers() const noexcept { return !gathers_.empty(); }
 
-  // Gives scatters to the device, in order and in batches; those whose chunk has failed are dropped.
-  // A batch ends with a layer. While the device has work, one that is not full waits for more, or
-  // what was cut once would be launched in small pieces from then on. True if any.
+  // Gives scatters to the device, in order and in batches; those whose chunk has failed are
+  // dropped. A batch ends with a layer. While the device has work, one that is not full waits for
+  // more, or what was cut once would be launched in small pieces from then on. True if any.
   bool submit_scatters();
   // The same for gathers, through `submit(batch)`, which says how many it has given on, and calls
   // submit_to_device() for that. True if any.

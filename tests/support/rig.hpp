@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -36,7 +38,8 @@ class Pages {
   // Bytes that depend on the seed, the layer and the place in the page.
   void fill(uint32_t row, uint64_t seed) {
     for (uint32_t layer = 0; layer < layers_; ++layer)
-      for (uint32_t i = 0; i < page_; ++i) at(layer, row)[i] = expected(seed, layer, i);
+      for (uint32_t i = 0; i < page_; i += kPiece)
+        std::memcpy(at(layer, row) + i, expected(seed, layer, i), std::min(kPiece, page_ - i));
   }
   void wipe() {
     for (uint32_t layer = 0; layer < layers_; ++layer)
@@ -44,30 +47,42 @@ class Pages {
   }
   bool holds(uint32_t row, uint64_t seed) const {
     for (uint32_t layer = 0; layer < layers_; ++layer)
-      for (uint32_t i = 0; i < page_; ++i)
-        if (at(layer, row)[i] != expected(seed, layer, i)) return false;
+      for (uint32_t i = 0; i < page_; i += kPiece)
+        if (std::memcmp(at(layer, row) + i, expected(seed, layer, i),
+                        std::min(kPiece, page_ - i)) != 0)
+          return false;
     return true;
   }
   bool untouched(uint32_t row) const {
     for (uint32_t layer = 0; layer < layers_; ++layer)
-      for (uint32_t i = 0; i < page_; ++i)
-        if (at(layer, row)[i] != 0x5a) return false;
+      if (!all_are(0x5a, at(layer, row), page_)) return false;
     return true;
   }
   // The gaps between pages and the end are as they were.
   bool neighbours_intact() const {
     for (uint32_t layer = 0; layer < layers_; ++layer)
       for (uint32_t row = 0; row < rows_; ++row)
-        for (uint32_t i = 0; i < kGap; ++i)
-          if (at(layer, row)[page_ + i] != kPoison) return false;
+        if (!all_are(kPoison, at(layer, row) + page_, kGap)) return false;
     return true;
   }
 
  private:
   static constexpr uint32_t kGap = 192;
   static constexpr uint8_t kPoison = 0xee;
-  static uint8_t expected(uint64_t seed, uint32_t layer, uint32_t i) {
-    return static_cast<uint8_t>(seed * 31 + layer * 7 + i * 13 + i / 256);
+  // Byte i of a page is seed * 31 + layer * 7 + i * 13 + i / 256, modulo 256. Given in pieces, as
+  // tests are compiled without optimization.
+  static constexpr uint32_t kPiece = 256;
+  static const uint8_t* expected(uint64_t seed, uint32_t layer, uint32_t i) {
+    static const auto multiples = [] {
+      std::array<uint8_t, 2 * kPiece> made{};
+      for (uint32_t k = 0; k < made.size(); ++k) made[k] = static_cast<uint8_t>(k * 13);
+      return made;
+    }();
+    const uint64_t first = seed * 31 + layer * 7 + i / kPiece;
+    return multiples.data() + static_cast<uint8_t>(first * 197);  // 13 * 197 is 1, modulo 256
+  }
+  static bool all_are(uint8_t value, const uint8_t* bytes, size_t count) {
+    return bytes[0] == value && std::memcmp(bytes, bytes + 1, count - 1) == 0;
   }
   uint8_t* at(uint32_t layer, uint32_t row) {
     return memory_.data() + 64 + (size_t{layer} * rows_ + row) * stride_;
