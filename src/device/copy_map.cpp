@@ -20,7 +20,7 @@ bool overlap(const Region& a, const Region& b) {
   const uint64_t a_end = a.base + (a.rows - 1) * a.row_stride + a.page_bytes;
   const uint64_t b_end = b.base + (b.rows - 1) * b.row_stride + b.page_bytes;
   if (a_end <= b.base || b_end <= a.base) return false;
-  if (a.row_stride != b.row_stride) return true;
+  if (a.row_stride != b.row_stride || a.row_stride == 0) return true;  // 0: one row each
   const Region& low = a.base <= b.base ? a : b;
   const Region& high = a.base <= b.base ? b : a;
   const uint64_t shift = (high.base - low.base) % low.row_stride;

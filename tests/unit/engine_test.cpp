@@ -340,6 +340,9 @@ TEST(EngineOpen, WrongLayoutsAreRefusedByRegion) {
   layout.regions = {{base, 2, 2048, 2048, 0}, {base + 1024, 2, 2048, 2048, 1}};
   EXPECT_EQ(Engine::open(config_for(dir.path()), {layout}).error().message,
             "group 0: region 1 overlaps region 0");
+  layout.regions = {{base, 1, 0, 2048, 0}, {base + 1024, 1, 0, 2048, 1}};  // of one row: no stride
+  EXPECT_EQ(Engine::open(config_for(dir.path()), {layout}).error().message,
+            "group 0: region 1 overlaps region 0");
   layout.regions = {{base, 2, 1024, 2048, 0}};
   EXPECT_EQ(Engine::open(config_for(dir.path()), {layout}).error().message,
             "group 0: region 0 has a row stride smaller than its page");
