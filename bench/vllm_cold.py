@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -104,8 +103,7 @@ def main() -> int:
             for engine in engines.values():
                 engine.close()
         finally:
-            for left in Path("/dev/shm").glob("penstock-bench-*"):
-                shutil.rmtree(left, ignore_errors=True)
+            vllm_gpu.remove_dram()
     chunks = "save_chunks_total "
     print({key: n for key, n in results["counters"].items() if key.startswith(chunks)})
     options.json.write_text(json.dumps(results, indent=2) + "\n")

@@ -66,6 +66,7 @@ SHORTEST_S = 25  # with less than this left none is started
 AUTO_REQUESTS = 30
 WARM = 1_000_000  # the prompt that is served before what is measured
 WARM_HITS = 2
+SAVES_BEGIN = 1.0  # seconds, until a prompt's KV has been read out of the GPU
 MOST_LOST = 1e-3  # of the sum of the KV's words, after a hit: the last token's may be another's
 
 
@@ -88,6 +89,12 @@ def penstock(work: Path, gb: int, **settings: Any) -> dict[str, Any]:
 
 def dram(gb: int) -> dict[str, Any]:
     return {"directory": f"/dev/shm/penstock-bench-{os.getpid()}", "max_cache_size_gb": gb}
+
+
+def remove_dram() -> None:
+    """What engines that were killed have left."""
+    for left in Path("/dev/shm").glob("penstock-bench-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def offloading(gb: int, **extra: Any) -> dict[str, Any]:
@@ -262,6 +269,8 @@ def serve(
         server.wipe()
         server.ttft_ms(prompt(length, WARM))
         computed[length] = server.kv_sum()
+        if transfer is not None:
+            server.settle(SAVES_BEGIN)  # vLLM's own connector saves with the next step
     if name == "penstock-auto":
         out |= serve_auto(server, options)
     else:
@@ -359,8 +368,7 @@ def run_system(context: Any, options: argparse.Namespace, work: Path, name: str)
         process.join()
     for left in ("penstock", "fs", "lmcache"):
         shutil.rmtree(work / left, ignore_errors=True)
-    for left in Path("/dev/shm").glob("penstock-bench-*"):
-        shutil.rmtree(left, ignore_errors=True)
+    remove_dram()
     if late:
         return {"failed": f"no end after {options.limit:.0f} s", "log": log.read_text()[-3000:]}
     if not out.exists():
