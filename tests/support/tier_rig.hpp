@@ -84,8 +84,8 @@ class TierRig {
     return found == all.end() ? -1 : found->second;
   }
   // All that was saved is on the drive, or will never be.
-  bool written_behind() const {
-    return eventually([&] { return metric("write_behind_pending_bytes") == 0; });
+  bool written_behind(std::chrono::milliseconds limit = std::chrono::seconds{20}) const {
+    return eventually([&] { return metric("write_behind_pending_bytes") == 0; }, limit);
   }
 
   Config config;
