@@ -20,9 +20,9 @@ uint64_t thread_cpu_micros() {
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1000;
 }
 
-// Enough for the device to have work while the next is prepared; on the host, where each is done at
-// once, few, so that the drive does not run dry meanwhile.
-constexpr size_t kMemoryBatches = 4;
+// What a GPU's ring holds, in blocks of a mebibyte; on the host, where each batch is done at once,
+// few, so that the drive does not run dry meanwhile.
+constexpr size_t kMemoryBatches = 8;
 
 TransferLimits limits_of(const TierStores& stores, const MoverOptions& options,
                          const Device& device, const Packer& packer) {

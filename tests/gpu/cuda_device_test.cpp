@@ -266,19 +266,21 @@ TEST_P(CudaDeviceTest, AFailedCallIsAStatusAndTheNextMoveWorks) {
   arena_->fill_random(3);
   draw_rows(false);
   PinnedBytes slots{round_up(map_->copy_bytes(), GetParam().block_size) + kSector};
-  bool failed = true;
-  for (uint64_t n = 1; failed && n < 200; ++n) {
-    auto list = moves(Direction::Gather, slots.data(), 1);
-    cuda::fail_call_for_test = n;
-    run(list);
-    failed = cuda::fail_call_for_test == 0;
-    cuda::fail_call_for_test = 0;
-    bool any = false;
-    for (const PageMove& move : list) any |= move.status == Status::Io;
-    EXPECT_TRUE(!failed || any) << "call " << n << " failed and nobody was told";
-    auto again = moves(Direction::Gather, slots.data(), 1);
-    run(again);
-    for (const PageMove& move : again) EXPECT_EQ(move.status, Status::Ok) << "after call " << n;
+  for (const Direction direction : {Direction::Gather, Direction::Scatter}) {
+    bool failed = true;
+    for (uint64_t n = 1; failed && n < 200; ++n) {
+      auto list = moves(direction, slots.data(), 1);
+      cuda::fail_call_for_test = n;
+      run(list);
+      failed = cuda::fail_call_for_test == 0;
+      cuda::fail_call_for_test = 0;
+      bool any = false;
+      for (const PageMove& move : list) any |= move.status == Status::Io;
+      EXPECT_TRUE(!failed || any) << "call " << n << " failed and nobody was told";
+      auto again = moves(direction, slots.data(), 1);
+      run(again);
+      for (const PageMove& move : again) EXPECT_EQ(move.status, Status::Ok) << "after call " << n;
+    }
   }
 }
 

@@ -13,4 +13,6 @@ struct Launch {
 
 void run_kernel(const Launch& launch);
 
+size_t launches_for_test();  // so far
+
 }  // namespace penstock::cuda

@@ -1,4 +1,5 @@
 // The launches of copy_kernels.hpp on fake_cudart.cpp's streams.
+#include <atomic>
 #include <memory>
 
 #include "support/fake_cudart.hpp"
@@ -7,8 +8,11 @@
 namespace penstock::cuda {
 namespace {
 
+std::atomic<size_t> launches = 0;
+
 cudaError_t launch(const Batch& batch, bool aligned, bool gathers, cudaStream_t stream) noexcept {
   if (!test::may_launch_on(stream)) return cudaErrorInvalidResourceHandle;
+  ++launches;
   auto* const kernel = new Launch{batch, aligned, gathers};
   return cudaLaunchHostFunc(
       stream,
@@ -20,6 +24,10 @@ cudaError_t launch(const Batch& batch, bool aligned, bool gathers, cudaStream_t 
 }
 
 }  // namespace
+
+size_t launches_for_test() {
+  return launches;
+}
 
 cudaError_t launch_gather(const Batch& batch, bool aligned, cudaStream_t stream) noexcept {
   return launch(batch, aligned, true, stream);

@@ -15,9 +15,12 @@ namespace {
 using cuda::cuda_error;
 using cuda::try_cuda;
 
-constexpr uint64_t kRing = 128 << 20;  // two waits for a large matrix product at wire speed
-// Of one launch; four fill the ring. What the engine copies to the host waits for one of them, and
-// with half of it a save of small pages is slower than 95 % of the link.
+// At the link's speed a kernel may wait for its turn on the GPU for 2 ms, as long as a large matrix
+// product, and a scatter's for the CPU as well.
+constexpr uint64_t kGatherRing = 128 << 20;
+constexpr uint64_t kScatterRing = 256 << 20;
+// Of one launch. What the engine copies to the host waits for one of them, and with half of it a
+// save of small pages is slower than 95 % of the link.
 constexpr uint64_t kBatchBytes = 32 << 20;
 constexpr size_t kBatchMoves = 32;                    // of a mebibyte, as layerwise loads have them
 constexpr uint64_t kMostPinned = uint64_t{64} << 30;  // in one call: 512 GiB were seen to fail
@@ -165,13 +168,13 @@ Result<void> CudaDevice::make_lanes(const std::vector<GroupLayout>& layouts) {
   cuda::LaneOptions options;
   options.batch_bytes = kBatchBytes;
   options.largest_move = kMaxBlock;
-  options.ring_bytes = std::max(kRing, 2 * kMaxBlock);
   options.batch_moves = kBatchMoves;
   options.batch_rows = kBatchMoves * rows;
   options.priority = highest;
   for (auto* lane : {&gather_, &scatter_}) {
-    options.direction =
-        lane == &gather_ ? PageMove::Direction::Gather : PageMove::Direction::Scatter;
+    const bool gathers = lane == &gather_;
+    options.direction = gathers ? PageMove::Direction::Gather : PageMove::Direction::Scatter;
+    options.ring_bytes = std::max(gathers ? kGatherRing : kScatterRing, 2 * kMaxBlock);
     auto made = cuda::Lane::create(options, tables_, pinned_);
     if (!made) return made.take_error();
     *lane = std::move(*made);

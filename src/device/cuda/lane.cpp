@@ -56,17 +56,15 @@ cudaError_t Lane::allocate() noexcept {
     also([&] { return make_stream(stream, options_.priority); });
   for (CudaStream& stream : kernel_streams_)
     also([&] { return make_stream(stream, options_.priority); });
-  also([&] { return make_stream(signal_stream_, options_.priority); });
   also([&] { return make_event(turn_); });
-  also([&] { return make_event(copied_); });
   for (size_t i = 0; i < kFlights; ++i) {
     auto flight = std::make_unique<Flight>();
     flight->moves.reserve(options_.batch_moves);
     flight->staging.reserve(options_.batch_moves);
     also([&] { return make_pinned_memory(flight->host, bytes); });
     also([&] { return make_gpu_memory(flight->gpu, bytes); });
+    also([&] { return make_event(flight->reached); });
     also([&] { return make_event(flight->kernel_done); });
-    also([&] { return make_event(flight->done); });
     free_.push_back(flight.get());
     flights_.push_back(std::move(flight));
   }
@@ -86,7 +84,6 @@ void Lane::drain() noexcept {
   };
   for (const CudaStream& stream : copy_streams_) wait(stream);
   for (const CudaStream& stream : kernel_streams_) wait(stream);
-  wait(signal_stream_);
 }
 
 size_t Lane::submit(std::span<PageMove* const> moves) noexcept {
@@ -104,13 +101,10 @@ size_t Lane::submit(std::span<PageMove* const> moves) noexcept {
     const size_t count = fill(flight, moves.subspan(accepted));
     if (count == 0) break;
     accepted += count;
-    const cudaError_t error = start(flight);
+    describe(flight);
     in_flight_.push_back(&flight);
     free_.pop_back();
-    if (error != cudaSuccess) {
-      log_once(LogLevel::Error, std::string{"GPU copies: "} + cudaGetErrorString(error));
-      fail(flight);
-    }
+    start_step(flight);
   }
   return accepted;
 }
@@ -141,12 +135,14 @@ size_t Lane::fill(Flight& flight, std::span<PageMove* const> moves) noexcept {
   return flight.moves.size();
 }
 
-cudaError_t Lane::start(Flight& flight) noexcept {
+void Lane::describe(Flight& flight) noexcept {
   flight.kernels = kernel_streams_[next_kernel_stream_++ % kernel_streams_.size()].get();
+  flight.steps = 0;
+  flight.landed = false;
+  flight.aligned = true;
   auto* descriptors = reinterpret_cast<DeviceMove*>(flight.host.get());
   auto* rows = reinterpret_cast<int32_t*>(descriptors + options_.batch_moves);
   uint32_t leaf = 0, row = 0;
-  bool aligned = true;
   for (size_t i = 0; i < flight.moves.size(); ++i) {
     const PageMove& move = *flight.moves[i];
     descriptors[i] = {reinterpret_cast<uint64_t>(flight.staging[i]),
@@ -159,9 +155,9 @@ cudaError_t Lane::start(Flight& flight) noexcept {
     std::copy(move.rows.begin(), move.rows.end(), rows + row);
     row += static_cast<uint32_t>(move.rows.size());
     leaf += static_cast<uint32_t>(leaves_of(move));
-    aligned = aligned && tables_.aligned[move.group];
+    flight.aligned = flight.aligned && tables_.aligned[move.group];
   }
-  Batch batch;
+  Batch& batch = flight.batch;
   batch.regions = tables_.regions;
   batch.groups = tables_.groups;
   batch.keys = tables_.keys;
@@ -170,8 +166,54 @@ cudaError_t Lane::start(Flight& flight) noexcept {
   batch.leaf_hashes = reinterpret_cast<uint64_t*>(flight.gpu.get() + hash_offset());
   batch.move_count = static_cast<uint32_t>(flight.moves.size());
   batch.leaf_count = leaf;
-  if (const cudaError_t error = take_turn(); error != cudaSuccess) return error;
-  return scatters() ? start_scatter(flight, batch, aligned) : start_gather(flight, batch, aligned);
+}
+
+// The host function holds up the stream that it is in. That does no harm: what comes next there is
+// a copy that waits for the other stream's, or another batch's kernel.
+void Lane::start_step(Flight& flight) noexcept {
+  cudaStream_t stream = nullptr;
+  cudaError_t error = scatters() ? scatter_step(flight, stream) : gather_step(flight, stream);
+  const auto also = [&](auto&& call) {
+    if (error == cudaSuccess) error = try_cuda(call);
+  };
+  also([&] { return cudaEventRecord(flight.reached.get(), stream); });
+  also([&] { return cudaLaunchHostFunc(stream, call_wake, &wake_); });
+  if (error == cudaSuccess) {
+    ++flight.steps;
+  } else {
+    fail(flight, error);
+  }
+}
+
+cudaError_t Lane::scatter_step(Flight& flight, cudaStream_t& stream) noexcept {
+  if (flight.steps == 0) {
+    const cudaError_t error = take_turn();
+    stream = copy_;
+    return error == cudaSuccess ? copy_staging(flight, 0, descriptor_bytes()) : error;
+  }
+  stream = flight.kernels;
+  const cudaError_t error = launch(flight);
+  if (error != cudaSuccess) return error;
+  return try_cuda([&] {
+    return cudaMemcpyAsync(flight.host.get() + hash_offset(), flight.gpu.get() + hash_offset(),
+                           flight.leaves * sizeof(uint64_t), cudaMemcpyDeviceToHost, stream);
+  });
+}
+
+cudaError_t Lane::gather_step(Flight& flight, cudaStream_t& stream) noexcept {
+  cudaError_t error = try_cuda([&] {
+    return cudaMemcpyAsync(flight.gpu.get(), flight.host.get(), descriptor_bytes(),
+                           cudaMemcpyHostToDevice, flight.kernels);
+  });
+  if (error == cudaSuccess) error = launch(flight);
+  if (error == cudaSuccess) error = take_turn();
+  stream = copy_;
+  const cudaEvent_t gathered = flight.kernel_done.get();
+  if (error == cudaSuccess)
+    error = try_cuda([&] { return cudaStreamWaitEvent(copy_, gathered, 0); });
+  return error == cudaSuccess
+             ? copy_staging(flight, hash_offset(), flight.leaves * sizeof(uint64_t))
+             : error;
 }
 
 cudaError_t Lane::wait_tickets(const Flight& flight) noexcept {
@@ -187,12 +229,13 @@ cudaError_t Lane::wait_tickets(const Flight& flight) noexcept {
   return cudaSuccess;
 }
 
-cudaError_t Lane::launch(Flight& flight, const Batch& batch, bool aligned) noexcept {
+cudaError_t Lane::launch(Flight& flight) noexcept {
   const cudaStream_t stream = flight.kernels;
+  if (const cudaError_t error = wait_tickets(flight); error != cudaSuccess) return error;
   std::scoped_lock lock{kernel_mutex_};
   cudaError_t error = try_cuda([&] {
-    return scatters() ? launch_scatter(batch, aligned, stream)
-                      : launch_gather(batch, aligned, stream);
+    return scatters() ? launch_scatter(flight.batch, flight.aligned, stream)
+                      : launch_gather(flight.batch, flight.aligned, stream);
   });
   if (error == cudaSuccess)
     error = try_cuda([&] { return cudaEventRecord(flight.kernel_done.get(), stream); });
@@ -200,62 +243,29 @@ cudaError_t Lane::launch(Flight& flight, const Batch& batch, bool aligned) noexc
   return error;
 }
 
-// What is queued next for copy_ follows what was queued for the other.
+// What is given to copy_ next follows what was copied by the other.
 cudaError_t Lane::take_turn() noexcept {
-  cudaError_t error = try_cuda([&] { return cudaEventRecord(turn_.get(), copy_); });
   copy_ = copy_streams_[copy_ == copy_streams_[0].get() ? 1 : 0].get();
-  if (error == cudaSuccess)
-    error = try_cuda([&] { return cudaStreamWaitEvent(copy_, turn_.get(), 0); });
-  return error;
-}
-
-cudaError_t Lane::start_scatter(Flight& flight, const Batch& batch, bool aligned) noexcept {
-  const cudaStream_t copy = copy_, kernel = flight.kernels;
-  cudaError_t error = copy_staging(flight, flight.host.get(), flight.gpu.get(), descriptor_bytes());
-  const auto also = [&](auto&& call) {
-    if (error == cudaSuccess) error = try_cuda(call);
-  };
-  also([&] { return cudaEventRecord(copied_.get(), copy); });
-  also([&] { return cudaStreamWaitEvent(kernel, copied_.get(), 0); });
-  if (error == cudaSuccess) error = wait_tickets(flight);
-  if (error == cudaSuccess) error = launch(flight, batch, aligned);
-  also([&] {
-    return cudaMemcpyAsync(flight.host.get() + hash_offset(), flight.gpu.get() + hash_offset(),
-                           flight.leaves * sizeof(uint64_t), cudaMemcpyDeviceToHost, kernel);
-  });
-  return error == cudaSuccess ? signal(flight, kernel) : error;
-}
-
-cudaError_t Lane::start_gather(Flight& flight, const Batch& batch, bool aligned) noexcept {
-  const cudaStream_t copy = copy_, kernel = flight.kernels;
-  cudaError_t error = try_cuda([&] {
-    return cudaMemcpyAsync(flight.gpu.get(), flight.host.get(), descriptor_bytes(),
-                           cudaMemcpyHostToDevice, kernel);
-  });
-  const auto also = [&](auto&& call) {
-    if (error == cudaSuccess) error = try_cuda(call);
-  };
-  if (error == cudaSuccess) error = wait_tickets(flight);
-  if (error == cudaSuccess) error = launch(flight, batch, aligned);
-  also([&] { return cudaStreamWaitEvent(copy, flight.kernel_done.get(), 0); });
-  if (error == cudaSuccess)
-    error = copy_staging(flight, flight.host.get() + hash_offset(),
-                         flight.gpu.get() + hash_offset(), flight.leaves * sizeof(uint64_t));
-  return error == cudaSuccess ? signal(flight, copy) : error;
+  return try_cuda([&] { return cudaStreamWaitEvent(copy_, turn_.get(), 0); });
 }
 
 // Between host and ring, and what the kernels are told or have found with it: each call of its own
 // costs the link time.
-cudaError_t Lane::copy_staging(const Flight& flight, std::byte* host, std::byte* gpu,
-                               uint64_t bytes) noexcept {
+cudaError_t Lane::copy_staging(const Flight& flight, uint64_t offset, uint64_t bytes) noexcept {
   copies_.clear();
-  copies_.add(host, gpu, bytes);
+  copies_.add(flight.host.get() + offset, flight.gpu.get() + offset, bytes);
   copies_.flush();
   for (size_t i = 0; i < flight.moves.size(); ++i) {
     const PageMove& move = *flight.moves[i];
     if (!move.on_device) copies_.add(move.data, flight.staging[i], round_up(move.bytes(), kSector));
   }
   copies_.flush();
+  const cudaError_t error = copy_all();
+  return error == cudaSuccess ? try_cuda([&] { return cudaEventRecord(turn_.get(), copy_); })
+                              : error;
+}
+
+cudaError_t Lane::copy_all() noexcept {
   if (takes_batches_ && copies_.size() > 1) {
     const cudaError_t error = copy_batch();
     // Memory that is not pinned, or a driver that has no such call.
@@ -300,36 +310,33 @@ cudaError_t Lane::copy_one_by_one() noexcept {
   return cudaSuccess;
 }
 
-// A host function holds up its stream, so it gets one of its own.
-cudaError_t Lane::signal(Flight& flight, cudaStream_t last) noexcept {
-  cudaError_t error = try_cuda([&] { return cudaEventRecord(flight.done.get(), last); });
-  if (error == cudaSuccess)
-    error =
-        try_cuda([&] { return cudaStreamWaitEvent(signal_stream_.get(), flight.done.get(), 0); });
-  if (error == cudaSuccess)
-    error = try_cuda([&] { return cudaLaunchHostFunc(signal_stream_.get(), call_wake, &wake_); });
-  return error;
-}
-
 size_t Lane::poll(std::span<PageMove*> done) noexcept {
-  while (!in_flight_.empty()) {
-    Flight& flight = *in_flight_.front();
-    const cudaError_t error = try_cuda([&] { return cudaEventQuery(flight.done.get()); });
-    if (error == cudaErrorNotReady) break;
-    if (error != cudaSuccess) {
-      log_once(LogLevel::Error, std::string{"GPU copies: "} + cudaGetErrorString(error));
-      fail(flight);
-      break;
-    }
-    finish(flight, Status::Ok);
-  }
+  start_next_steps();
   const size_t count = std::min(done.size(), done_.size());
   std::copy_n(done_.begin(), count, done.begin());
   done_.erase(done_.begin(), done_.begin() + static_cast<std::ptrdiff_t>(count));
   return count;
 }
 
-// The oldest flight has landed.
+// And finishes what has landed, in order.
+void Lane::start_next_steps() noexcept {
+  for (size_t i = 0; i < in_flight_.size(); ++i) {  // after a failure none is
+    Flight& flight = *in_flight_[i];
+    if (flight.landed) continue;
+    const cudaError_t error = try_cuda([&] { return cudaEventQuery(flight.reached.get()); });
+    if (error == cudaErrorNotReady) continue;
+    if (error != cudaSuccess) {
+      fail(flight, error);
+    } else if (flight.steps < steps()) {
+      start_step(flight);
+    } else {
+      flight.landed = true;
+    }
+  }
+  while (!in_flight_.empty() && in_flight_.front()->landed) finish(*in_flight_.front(), Status::Ok);
+}
+
+// The oldest flight is over.
 void Lane::finish(Flight& flight, Status status) noexcept {
   const auto* hashes = reinterpret_cast<const uint64_t*>(flight.host.get() + hash_offset());
   for (PageMove* move : flight.moves) {
@@ -356,13 +363,15 @@ void Lane::finish(Flight& flight, Status status) noexcept {
   in_flight_.pop_front();
 }
 
-// Nothing is known of this flight: wait until the GPU is at none, then return those before it as
-// what they are and this one as failed.
-void Lane::fail(Flight& flight) noexcept {
+// Nothing is known of this flight: wait until the GPU is at none, then return those that are
+// through as what they are, this one and the others as failed.
+void Lane::fail(Flight& flight, cudaError_t error) noexcept {
+  log_once(LogLevel::Error, std::string{"GPU copies: "} + cudaGetErrorString(error));
   drain();
   while (!in_flight_.empty()) {
     Flight& oldest = *in_flight_.front();
-    finish(oldest, &oldest == &flight || broken_ ? Status::Io : Status::Ok);
+    const bool is_through = &oldest != &flight && oldest.steps == steps();
+    finish(oldest, is_through && !broken_ ? Status::Ok : Status::Io);
   }
 }
 

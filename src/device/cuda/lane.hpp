@@ -6,10 +6,12 @@
 // The copies of all batches follow each other, on two streams in turn: while one waits for the
 // other, what the engine copies itself gets the link (docs/decisions/0013). Kernels take turns on
 // several streams. So copies overlap with kernels, and all batches that wait for a gap between the
-// engine's own kernels run in the same one. Owned and driven by one thread (the mover's), with the
-// GPU current; what says so is for any thread. All memory is allocated at open. After an error of
-// CUDA the batch's moves are returned as Io; if the streams cannot be drained after it, so is
-// everything from then on.
+// engine's own kernels run in the same one. A scatter's kernel is launched by poll(), once the
+// copies are seen to be there: one that waited for them on the GPU would hold up the copies behind
+// them (docs/decisions/0014). Owned and driven by one thread (the mover's), with the GPU current;
+// what says so is for any thread. All memory is allocated at open. After an error of CUDA the
+// batch's moves are returned as Io, and those of batches behind it whose kernels were not launched;
+// if the streams cannot be drained after it, so is everything from then on.
 #pragma once
 
 #include <array>
@@ -79,27 +81,35 @@ class Lane {
     PinnedMemory host;               // descriptors, then leaf hashes
     GpuMemory gpu;                   // the same
     cudaStream_t kernels = nullptr;  // one of the lane's
+    Batch batch;
+    bool aligned = true;
+    size_t steps = 0;     // started
+    CudaEvent reached;    // when the last of them has ended
+    bool landed = false;  // all have
     CudaEvent kernel_done;
     bool kernel_ran = false;  // since it was last filled; guarded by kernel_mutex_
-    CudaEvent done;
   };
 
   Lane(const LaneOptions& options, const Tables& tables, const PinnedPieces& pinned);
   cudaError_t allocate() noexcept;
   size_t fill(Flight& flight, std::span<PageMove* const> moves) noexcept;
-  cudaError_t start(Flight& flight) noexcept;
-  cudaError_t start_scatter(Flight& flight, const Batch& batch, bool aligned) noexcept;
-  cudaError_t start_gather(Flight& flight, const Batch& batch, bool aligned) noexcept;
-  cudaError_t launch(Flight& flight, const Batch& batch, bool aligned) noexcept;
+  void describe(Flight& flight) noexcept;
+  // A scatter: copies, kernel. A gather: both at once, so that it has its place before whatever the
+  // engine does next to the pages (Device::order_after_gathers()).
+  size_t steps() const noexcept { return scatters() ? 2 : 1; }
+  void start_step(Flight& flight) noexcept;
+  cudaError_t scatter_step(Flight& flight, cudaStream_t& stream) noexcept;
+  cudaError_t gather_step(Flight& flight, cudaStream_t& stream) noexcept;
+  cudaError_t launch(Flight& flight) noexcept;
   cudaError_t take_turn() noexcept;
-  cudaError_t copy_staging(const Flight& flight, std::byte* host, std::byte* gpu,
-                           uint64_t bytes) noexcept;
+  cudaError_t copy_staging(const Flight& flight, uint64_t offset, uint64_t bytes) noexcept;
+  cudaError_t copy_all() noexcept;
   cudaError_t copy_batch() noexcept;
   cudaError_t copy_one_by_one() noexcept;
-  cudaError_t signal(Flight& flight, cudaStream_t last) noexcept;
   cudaError_t wait_tickets(const Flight& flight) noexcept;
+  void start_next_steps() noexcept;
   void finish(Flight& flight, Status status) noexcept;
-  void fail(Flight& flight) noexcept;
+  void fail(Flight& flight, cudaError_t error) noexcept;
   void drain() noexcept;
   uint64_t descriptor_bytes() const noexcept;
   uint64_t hash_offset() const noexcept;
@@ -112,11 +122,9 @@ class Lane {
   std::array<CudaStream, 2> copy_streams_;
   cudaStream_t copy_ = nullptr;  // of these, the one whose turn it is
   CudaEvent turn_;               // the other's copies
-  CudaStream signal_stream_;
   // The batches that fill the ring. More would share the driver's queues (8), and wait in them.
   std::array<CudaStream, 4> kernel_streams_;
   size_t next_kernel_stream_ = 0;
-  CudaEvent copied_;
   CopyList copies_;
   bool takes_batches_ = true;  // CUDA, of the memory that it has been given so far
   std::function<void()> wake_;
