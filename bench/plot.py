@@ -15,6 +15,7 @@ import matplotlib
 
 matplotlib.use("agg")
 from matplotlib import pyplot
+from vllm_gpu import is_lost
 
 OURS, OTHERS, CEILING = "#1f6f8b", "#b0b7bd", "#444444"
 
@@ -38,7 +39,9 @@ def draw_link(axes: Any, figures: dict[str, Any]) -> None:
 def draw_first_token(axes: Any, figures: dict[str, Any], length: str) -> None:
     """The first token of a hit, by system; computing it is the line."""
     hits = {
-        name: statistics.median(seen[length]["hit_ms"])
+        name + ("\n(KV not restored)" if is_lost(seen[length]) else ""): statistics.median(
+            seen[length]["hit_ms"]
+        )
         for name, seen in figures.items()
         if seen.get(length, {}).get("hit_ms")
     }
