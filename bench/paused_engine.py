@@ -7,6 +7,7 @@ has to be on the path of whoever imports this.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import resource
@@ -57,6 +58,7 @@ class PausedEngine:
                 stderr=output,
                 text=True,
             )
+        atexit.register(self._process.kill)  # one that is stopped would not see its input close
         assert self._process.stdin is not None and self._process.stdout is not None
         self._in, self._out = self._process.stdin, self._process.stdout
         if self._out.readline() != _READY:
@@ -80,5 +82,4 @@ class PausedEngine:
         self._process.wait(timeout=60)
 
     def _fail(self) -> None:
-        self._process.kill()
         sys.exit(f"the engine did not end well:\n{self._log.read_text()[-4000:]}")
