@@ -7,6 +7,7 @@ SHELL := /bin/bash
 VENV := build/venv/bin
 CMAKE = $(VENV)/cmake
 JOBS ?= $(shell nproc)
+TEST_JOBS = $(shell echo $$(($(JOBS) + 1)))  # some wait for a time limit
 CMAKE_FLAGS ?=
 # Expanded when used: the compiler may be installed by then.
 NVCC = $(if $(shell command -v nvcc),,$(patsubst %,-DCMAKE_CUDA_COMPILER=%,$(wildcard $(CURDIR)/build/venv/lib/python3*/site-packages/nvidia/cu13/bin/nvcc)))
@@ -48,7 +49,7 @@ test: deps  ## all tests: C++ (plain, sanitizers), Python, vLLM; ends with the c
 	exit $$status
 
 test-cpp: build
-	@GTEST_OUTPUT=xml:$(RESULTS)/release/ GTEST_BRIEF=1 ctest --test-dir build/release --output-on-failure -j$(JOBS)
+	@GTEST_OUTPUT=xml:$(RESULTS)/release/ GTEST_BRIEF=1 ctest --test-dir build/release --output-on-failure -j$(TEST_JOBS)
 
 # Address and undefined behaviour together, threads apart: they cannot share a process.
 test-sanitizers: deps
@@ -59,7 +60,7 @@ test-sanitizers: deps
 	  ninja -C $$dir -j$(JOBS) --quiet; \
 	  GTEST_OUTPUT=xml:$(RESULTS)/$${kind%%,*}/ GTEST_BRIEF=1 \
 	  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1 \
-	    ctest --test-dir $$dir --output-on-failure -j$(JOBS); \
+	    ctest --test-dir $$dir --output-on-failure -j$(TEST_JOBS); \
 	done
 
 test-python: build engine

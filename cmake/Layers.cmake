@@ -4,6 +4,11 @@ function(penstock_layer name)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
   if(sources)
     add_library(penstock_${name} STATIC ${sources})
+    if(PENSTOCK_SANITIZE)  # half the time; that each source compiles alone, the plain build shows
+      set_target_properties(penstock_${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+      target_compile_options(penstock_${name} PRIVATE
+        $<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)  # warns of nameless types out of main files
+    endif()
     set(scope PUBLIC)
   else()
     add_library(penstock_${name} INTERFACE)

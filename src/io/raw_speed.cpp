@@ -24,7 +24,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr uint64_t kMaxRequest = uint64_t{64} << 20;
 constexpr uint64_t kMaxBuffers = uint64_t{4} << 30;
-constexpr size_t kMaxThreads = 64;
+constexpr size_t kMostThreads = 64;
 
 double seconds_since(Clock::time_point start) noexcept {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -192,7 +192,7 @@ Result<void> run_threads(Run& run) {
     }
   };
   std::vector<std::thread> threads;
-  const size_t wanted = std::min<size_t>(run.options.depth, kMaxThreads);
+  const size_t wanted = std::min<size_t>(run.options.depth, kMostThreads);
   try {
     while (threads.size() < wanted) threads.emplace_back(work, threads.size());
   } catch (const std::system_error&) {
