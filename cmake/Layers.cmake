@@ -4,10 +4,10 @@ function(penstock_layer name)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
   if(sources)
     add_library(penstock_${name} STATIC ${sources})
-    if(PENSTOCK_SANITIZE)  # half the time; that each source compiles alone, the plain build shows
+    if(PENSTOCK_SANITIZE)  # headers once for eight; the plain build compiles each alone
       set_target_properties(penstock_${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
       target_compile_options(penstock_${name} PRIVATE
-        $<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)  # warns of nameless types out of main files
+        $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)  # of nameless types
     endif()
     set(scope PUBLIC)
   else()
