@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <future>
+#include <atomic>
 
 #include "device/cuda/cuda_device.hpp"
 #include "gpu/gpu_arena.hpp"
@@ -20,17 +20,22 @@ class BusyLink {
   explicit BusyLink(std::byte* gpu) {
     EXPECT_EQ(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), cudaSuccess);
     EXPECT_EQ(cudaLaunchHostFunc(
-                  stream_,
-                  [](void* freed) { static_cast<std::promise<void>*>(freed)->get_future().wait(); },
+                  stream_, [](void* freed) { static_cast<std::atomic_flag*>(freed)->wait(false); },
                   &freed_),
               cudaSuccess);
     EXPECT_EQ(cudaMemcpyAsync(gpu, byte_.data(), 1, cudaMemcpyHostToDevice, stream_), cudaSuccess);
   }
-  ~BusyLink() { cudaStreamDestroy(stream_); }
-  void free() { freed_.set_value(); }
+  ~BusyLink() {
+    free();  // a test that failed has not
+    cudaStreamDestroy(stream_);
+  }
+  void free() {
+    freed_.test_and_set();
+    freed_.notify_all();
+  }
 
  private:
-  std::promise<void> freed_;
+  std::atomic_flag freed_;
   PinnedBytes byte_{1};
   cudaStream_t stream_ = nullptr;
 };
