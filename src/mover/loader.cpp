@@ -12,11 +12,7 @@ void Loader::add(std::shared_ptr<Job> job) {
   context_.metrics.load_jobs.add();
   if (jobs_.empty()) counted_until_ = Clock::now();
   count_layers(*job);
-  std::vector<size_t> all(job->chunks.size());
-  for (size_t i = 0; i < all.size(); ++i) all[i] = i;
-  Entry& entry = jobs_[job->id];
-  entry.job = std::move(job);
-  ask_fastest(entry, std::move(all));
+  jobs_[job->id].job = std::move(job);
 }
 
 // Every block that is to come counts for the layers that it covers, whatever tier it comes from.
@@ -180,7 +176,7 @@ void Loader::begin_second_round(Entry& entry) {
   if (chunks.empty()) return;
   for (const size_t i : chunks) job.chunks[i].next_block = job.chunks[i].moved_blocks = 0;
   if (!job.layer_pending.empty()) count_layers(job);
-  ask(entry, context_.stores.slowest(), std::move(chunks));
+  ask(job, context_.stores.slowest(), std::move(chunks));
 }
 
 void Loader::block_ok(Job& job, const ChunkWork& chunk, uint32_t ordinal) {

@@ -1,4 +1,6 @@
-// Loader: load jobs, from the stores' records to verified pages. Mover thread only.
+// Loader: load jobs, from the stores' records to verified pages. submit() is for any thread, which
+// asks the fastest tier itself, so that its answer need not wait until the mover has been woken;
+// all else is the mover thread's.
 //
 // Each chunk comes from the fastest tier that has it. Host memory is asked first, for the first
 // chunks before the others; what it has goes from there to the pages without I/O, while the drives
@@ -26,7 +28,7 @@ class Loader {
   explicit Loader(MoverContext& context)
       : context_{context}, promoted_{context.stores.get(Tier::Local), context.inbox} {}
 
-  void add(std::shared_ptr<Job> job);
+  void submit(std::shared_ptr<Job> job);
   bool issue();  // starts reads; true if it started any
   // A read is done: true if the run now goes to the pages, and the transfer is still needed.
   bool read(Transfer& transfer, const IoCompletion& completion);
@@ -59,8 +61,8 @@ class Loader {
     Rest rest;
   };
 
-  void ask_fastest(Entry& entry, std::vector<size_t> chunks);
-  void ask(Entry& entry, Tier tier, std::vector<size_t> chunks);
+  void add(std::shared_ptr<Job> job);
+  void ask(const Job& job, Tier tier, std::vector<size_t> chunks);
   void found(JobId id, Tier tier, const std::vector<size_t>& chunks,
              std::vector<CopyRecord> records);
   void go_on(Entry& entry);

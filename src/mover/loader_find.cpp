@@ -1,4 +1,5 @@
 // How a load learns where its chunks are, tier after tier, and whether they are promoted.
+#include <numeric>
 #include <set>
 
 #include "base/sizes.hpp"
@@ -14,19 +15,24 @@ namespace {
 constexpr std::chrono::milliseconds kPatience{20};
 }  // namespace
 
-// In pieces, but for a drive, which takes longer than the index.
-void Loader::ask_fastest(Entry& entry, std::vector<size_t> chunks) {
+// In pieces, but for a drive, which takes longer than the index. The mover has the job before any
+// answer: both come through the inbox.
+void Loader::submit(std::shared_ptr<Job> job) {
   const Tier tier = context_.stores.fastest();
-  const auto ask_piece = [&](std::vector<size_t> piece) {
-    ++entry.job->pieces;
-    ask(entry, tier, std::move(piece));
-  };
-  if (tier != Tier::Local) return ask_piece(std::move(chunks));
-  for_each_piece(chunks, ask_piece);
+  std::vector<size_t> all(job->chunks.size());
+  std::iota(all.begin(), all.end(), size_t{0});
+  std::vector<std::vector<size_t>> pieces;
+  if (tier == Tier::Local)
+    for_each_piece(all, [&](std::vector<size_t> piece) { pieces.push_back(std::move(piece)); });
+  else
+    pieces.push_back(std::move(all));
+  job->pieces = pieces.size();
+  context_.inbox->post([this, job] { add(job); });
+  for (std::vector<size_t>& piece : pieces) ask(*job, tier, std::move(piece));
 }
 
-void Loader::ask(Entry& entry, Tier tier, std::vector<size_t> chunks) {
-  Job& job = *entry.job;
+// Of the job, only what never changes: another thread may be at the rest.
+void Loader::ask(const Job& job, Tier tier, std::vector<size_t> chunks) {
   std::vector<CopyName> names;
   for (const size_t i : chunks) names.push_back(job.chunks[i].name);
   const bool queued =
@@ -38,7 +44,7 @@ void Loader::ask(Entry& entry, Tier tier, std::vector<size_t> chunks) {
                                     found(id, tier, chunks, std::move(records));
                                   });
                                 });
-  if (!queued) end(job.id, Status::Busy);
+  if (!queued) context_.inbox->post([this, id = job.id] { end(id, Status::Busy); });
 }
 
 // A record comes from disk: it must fit the copy that was asked for in every respect.
@@ -85,7 +91,7 @@ void Loader::found(JobId id, Tier tier, const std::vector<size_t>& chunks,
   if (missing.empty()) return touch(job);
   entry.rest.chunks = missing;
   ask_for_room(entry);
-  ask(entry, context_.stores.slowest(), std::move(missing));
+  ask(job, context_.stores.slowest(), std::move(missing));
 }
 
 // The drives have answered for the rest, and there is room in memory, or no time to wait for it.

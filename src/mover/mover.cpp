@@ -138,7 +138,10 @@ Result<JobId> Mover::submit(JobRequest request, const TierNamespace& space) {
   job->ticket = device_->ticket(job->request.stream);
   if (save) fence_.watch(*job);
   if (!save) device_->job_started(id);
-  inbox_->post([this, save, job] { save ? saver_.add(job) : loader_.add(job); });
+  if (save)
+    inbox_->post([this, job] { saver_.add(job); });
+  else
+    loader_.submit(job);
   return id;
 }
 
