@@ -15,39 +15,32 @@ so.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import resource
-import shutil
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import peers
 import torch
+from layerwise import LayerLoop
 from penstock import _core
-from penstock.config import flatten
 from products import Gemm, LlamaLayer, Squares, enqueue, seconds_of
+from rig import (
+    DEVICE,
+    ROWS_PER_CHUNK,
+    SHAPES,
+    Link,
+    Rig,
+    chain,
+    median,
+    over_drive,
+    over_memory,
+    pool_of,
+)
 from small_copies import PlainCopies, SmallCopies
-
-DEVICE = "cuda:0"
-ROWS_PER_CHUNK = 16  # 256 tokens in pages of 16
-LLAMA = (65536, 32)  # page bytes, layers
-SHAPES = {
-    "64 KiB (Llama-3.1-8B)": LLAMA,
-    "8 KiB (70B at TP8)": (8192, 80),
-    "18 KiB (DeepSeek-V3 MLA)": (18432, 61),
-}
-
-
-def median(values: list[float]) -> float:
-    return statistics.median(values)
 
 
 def cpu_seconds() -> float:
@@ -55,113 +48,9 @@ def cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-class Link:
-    """The plain copies that everything is compared with."""
-
-    def __init__(self) -> None:
-        self.host = torch.ones(1 << 30, dtype=torch.uint8, pin_memory=True)
-        self.gpu = torch.ones(1 << 30, dtype=torch.uint8, device=DEVICE)
-        self.bytes = self.host.numel()
-
-    def into_gpu(self) -> None:
-        self.gpu.copy_(self.host, non_blocking=True)
-
-    def into_host(self) -> None:
-        self.host.copy_(self.gpu, non_blocking=True)
-
-    def _gbs(self, copy: Callable[[], None]) -> float:
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        copy()
-        torch.cuda.synchronize()
-        return self.bytes / (time.perf_counter() - start) / 1e9
-
-    def to_gpu(self) -> float:
-        return self._gbs(self.into_gpu)
-
-    def to_host(self) -> float:
-        return self._gbs(self.into_host)
-
-
-@cache
-def chain(count: int, seed: int) -> tuple[bytes, bytes]:
-    """The keys of `count` chunks and of their parents. Made once, outside of what is timed."""
-    keys = [b"\0" * 32]
-    for i in range(count):
-        keys.append(hashlib.sha256(keys[-1] + f"{seed}/{i}".encode()).digest())
-    return b"".join(keys[1:]), b"".join(keys[:-1])
-
-
-class Rig:
-    """Pages in GPU memory, an engine over a store, and chains of chunks to save and load."""
-
-    def __init__(self, root: Path, shape: tuple[int, int], gigabytes: float, **settings: Any):
-        page_bytes, layers = shape
-        chunk = page_bytes * layers * ROWS_PER_CHUNK
-        self.chunks = max(1, int(gigabytes * 1e9 / chunk))
-        self.bytes = self.chunks * chunk
-        self.rows = self.chunks * ROWS_PER_CHUNK
-        self.pages = torch.randint(
-            0, 255, (layers, self.rows, page_bytes), dtype=torch.uint8, device=DEVICE
-        )
-        self.layers = layers
-        self.seed = 0
-        config = {
-            "backend": "gds",
-            "log_level": "warning",
-            "load_policy": "always",
-            **settings,
-        }
-        config["gds_config"] = {
-            "cache_dir": str(root / "cache"),
-            "max_cache_size_gb": 3 * gigabytes + 2,
-            "max_write_gb_per_day": 0,
-            **settings.get("gds_config", {}),
-        }
-        layout = (
-            ROWS_PER_CHUNK,
-            [
-                (self.pages[i].data_ptr(), self.rows, page_bytes, page_bytes, i, 2)
-                for i in range(layers)
-            ],
-        )
-        entries = flatten(config)
-        self.engine = _core.Engine.open(_core.Config.from_entries(entries), [layout], DEVICE)
-        self.namespace = self.engine.open_namespace(b"b" * 32, "{}")
-        order = torch.randperm(self.rows, generator=torch.Generator().manual_seed(7))
-        self.order = order.tolist()
-
-    def submit(self, kind: str, seed: int, **extra: Any) -> int:
-        packed, parents = chain(self.chunks, seed)
-        stream = torch.cuda.current_stream().cuda_stream
-        groups = [0] * self.chunks
-        start = time.perf_counter()
-        job = self.engine.submit(
-            kind, self.namespace, 0, packed, parents, groups, self.order, stream=stream, **extra
-        )
-        self.submit_s = time.perf_counter() - start
-        assert job is not None, "the queue is full"
-        return job
-
-    def finish(self, job: int) -> Any:
-        while True:
-            self.engine.wait(10.0)
-            for result in self.engine.poll():
-                if result.id == job:
-                    assert result.status == "ok", (result.status, list(result.chunk_status)[:8])
-                    return result
-
-    def run(self, kind: str, seed: int) -> float:
-        """GB/s."""
-        chain(self.chunks, seed)
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        self.finish(self.submit(kind, seed))
-        return self.bytes / (time.perf_counter() - start) / 1e9
-
-
 def measure(rig: Rig, link: Link, rounds: int, pool: Path | None) -> dict[str, float]:
-    """Alternating rounds of raw, save, raw and load."""
+    """Alternating rounds of raw, save, raw and load. The drive is read before a load and after it:
+    its own speed changes from one second to the next."""
     raw_in, raw_out, saves, loads, drive = [], [], [], [], []
     save_cpu = load_cpu = 0.0
     warm = 1 if pool else 3  # memory is given by the kernel page by page, once
@@ -169,12 +58,15 @@ def measure(rig: Rig, link: Link, rounds: int, pool: Path | None) -> dict[str, f
         out, into = link.to_host(), link.to_gpu()
         before = cpu_seconds()
         save = rig.run("save", r)
-        middle = cpu_seconds()
+        saved = cpu_seconds()
         expected = int(rig.pages[0, rig.order[0], :8].sum())
+        raw_drive = _core.raw_read(str(pool), rig.bytes) if pool else 0.0
+        middle = cpu_seconds()
         load = rig.run("load", r)
         after = cpu_seconds()
         assert int(rig.pages[0, rig.order[0], :8].sum()) == expected
-        raw_drive = _core.raw_read(str(pool), rig.bytes) if pool else 0.0
+        if pool:
+            raw_drive = (raw_drive + _core.raw_read(str(pool), rig.bytes)) / 2
         if r < warm:
             continue
         raw_out.append(out)
@@ -182,7 +74,7 @@ def measure(rig: Rig, link: Link, rounds: int, pool: Path | None) -> dict[str, f
         saves.append(save)
         loads.append(load)
         drive.append(raw_drive)
-        save_cpu += middle - before
+        save_cpu += saved - before
         load_cpu += after - middle
     total = rounds * rig.bytes / 1e9
     figures = {
@@ -199,34 +91,6 @@ def measure(rig: Rig, link: Link, rounds: int, pool: Path | None) -> dict[str, f
         figures["raw_read_gbs"] = median(drive)
         figures["load_of_drive"] = median([a / b for a, b in zip(loads, drive, strict=True)])
     return figures
-
-
-@contextmanager
-def over_drive(
-    root: Path, gigabytes: float, shape: tuple[int, int] = LLAMA, enable_gds: str = "false"
-) -> Iterator[Rig]:
-    rig = Rig(root, shape, gigabytes, gds_config={"enable_gds": enable_gds})
-    try:
-        yield rig
-    finally:
-        rig.engine.close()
-        shutil.rmtree(root / "cache")
-
-
-@contextmanager
-def over_memory(root: Path, gigabytes: float, shape: tuple[int, int] = LLAMA) -> Iterator[Rig]:
-    directory = tempfile.mkdtemp(prefix="penstock-bench-", dir="/dev/shm")
-    local = {"directory": directory, "max_cache_size_gb": 2.2 * gigabytes + 0.5}
-    rig = Rig(root, shape, gigabytes, backend="local", local_config=local)
-    try:
-        yield rig
-    finally:
-        rig.engine.close()
-        shutil.rmtree(directory)
-
-
-def pool_of(root: Path) -> Path:
-    return root / "cache" / "pool.data"
 
 
 def part_drive(root: Path, link: Link, arguments: Any, enable_gds: str = "false") -> dict[str, Any]:
@@ -323,51 +187,15 @@ def part_gemm(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
 
 
 def part_layerwise(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
-    """A loop over 32 layers of products, each after its layer has been loaded: the GPU's stream
-    waits for it, or the caller, as the vLLM connector does. With products for half the time of the
-    load, for as long and for twice as long."""
+    """A loop over 32 layers of products, each after its layer has been loaded, with products for
+    half the time of the load, for as long and for twice as long. Who waits takes turns: the GPU
+    grows slower as it grows warm."""
     out: dict[str, Any] = {}
-    compute = torch.cuda.Stream()
-    waits: list[float] = []
     with over_memory(root, arguments.gb) as rig:
         rig.run("save", 0)
         load_s = median([rig.bytes / 1e9 / rig.run("load", 0) for _ in range(arguments.rounds)])
-
-        def wait(job: int, layer: int, who: str) -> None:
-            start = time.perf_counter()
-            if who == "stream":
-                assert rig.engine.wait_layer_on_stream(job, layer, compute.cuda_stream)
-                waits.append(time.perf_counter() - start)
-            else:
-                assert rig.engine.wait_layer(job, layer, 10.0)
-
-        def loop(products: Callable[[], None], who: str | None) -> float:
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            job = rig.submit("load", 0, layerwise=True) if who else None
-            with torch.cuda.stream(compute):
-                for layer in range(rig.layers):
-                    if job is not None and who:
-                        wait(job, layer, who)
-                    products()
-            compute.synchronize()
-            seconds = time.perf_counter() - start
-            if job is not None:
-                rig.finish(job)
-            return seconds
-
-        def first_and_last() -> tuple[float, float]:
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            job = rig.submit("load", 0, layerwise=True)
-            wait(job, 0, "caller")
-            first = time.perf_counter()
-            wait(job, rig.layers - 1, "caller")
-            last = time.perf_counter()
-            rig.finish(job)
-            return first - start, last - start
-
-        arrivals = [first_and_last() for _ in range(arguments.rounds)]
+        loop = LayerLoop(rig, link)
+        arrivals = [loop.arrivals() for _ in range(arguments.rounds)]
         out["load_alone_s"] = load_s
         out["first_layer_s"] = median([first for first, _ in arrivals])
         out["last_layer_s"] = median([last for _, last in arrivals])
@@ -375,18 +203,17 @@ def part_layerwise(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
             work = kind(DEVICE)
             for ratio in (0.5, 1.0, 2.0):
                 products = work.layer(ratio * load_s / rig.layers)
-                loop(products, None)
-                seconds = {
-                    who: median([loop(products, who) for _ in range(arguments.rounds)])
-                    for who in (None, "stream", "caller")
+                loop.seconds("none", products)
+                rounds = [
+                    {who: loop.seconds(who, products) for who in loop.WHO}
+                    for _ in range(arguments.rounds)
+                ]
+                seconds = {who: median([a_round[who] for a_round in rounds]) for who in loop.WHO}
+                longer = max(load_s, seconds["none"])
+                out[f"{kind.__name__} {ratio:g}"] = {"compute_alone_s": seconds["none"]} | {
+                    f"{who}_waits_of_the_longer": seconds[who] / longer for who in loop.WHO[1:]
                 }
-                longer = max(load_s, seconds[None])
-                out[f"{kind.__name__} {ratio:g}"] = {
-                    "compute_alone_s": seconds[None],
-                    "stream_waits_of_the_longer": seconds["stream"] / longer,
-                    "caller_waits_of_the_longer": seconds["caller"] / longer,
-                }
-    out["wait_for_layer_us"] = median(waits) * 1e6
+    out["wait_for_layer_us"] = median(loop.wait_s) * 1e6
     print("layerwise", json.dumps(out), flush=True)
     return out
 
