@@ -20,11 +20,13 @@ import resource
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import peers
 import torch
+from drive_ceiling import DriveCeiling
 from layerwise import LayerLoop
 from penstock import _core
 from products import Gemm, LlamaLayer, Squares, enqueue, seconds_of
@@ -48,32 +50,41 @@ def cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def measure(rig: Rig, link: Link, rounds: int, pool: Path | None) -> dict[str, float]:
-    """Alternating rounds of raw, save, raw and load. The drive is read before a load and after it:
-    its own speed changes from one second to the next."""
-    raw_in, raw_out, saves, loads, drive = [], [], [], [], []
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def measure(rig: Rig, link: Link, rounds: int, ceiling: DriveCeiling | None) -> dict[str, float]:
+    """Alternating rounds of raw, save, raw and load. What was saved first is loaded; it lies at the
+    beginning of the pool, where the drive is read too, before a load and after it: its own speed
+    changes with the place and from one second to the next."""
+    raw_in, raw_out, saves, loads, drive, through = [], [], [], [], [], []
     save_cpu = load_cpu = 0.0
-    warm = 1 if pool else 3  # memory is given by the kernel page by page, once
+    warm = 1 if ceiling else 3  # memory is given by the kernel page by page, once
+    page = rig.pages[0, rig.order[0]]
+    expected = page.clone()
     for r in range(rounds + warm):
         out, into = link.to_host(), link.to_gpu()
         before = cpu_seconds()
         save = rig.run("save", r)
         saved = cpu_seconds()
-        expected = int(rig.pages[0, rig.order[0], :8].sum())
-        raw_drive = _core.raw_read(str(pool), rig.bytes) if pool else 0.0
+        page.zero_()
+        around = [(ceiling.raw_gbs(), ceiling.through_host_gbs())] if ceiling else []
+        torch.cuda.synchronize()
         middle = cpu_seconds()
-        load = rig.run("load", r)
+        load = rig.run("load", 0)
         after = cpu_seconds()
-        assert int(rig.pages[0, rig.order[0], :8].sum()) == expected
-        if pool:
-            raw_drive = (raw_drive + _core.raw_read(str(pool), rig.bytes)) / 2
+        assert torch.equal(page, expected)
         if r < warm:
             continue
+        if ceiling:
+            around.append((ceiling.raw_gbs(), ceiling.through_host_gbs()))
+            drive.append(mean([raw for raw, _ in around]))
+            through.append(mean([copied for _, copied in around]))
         raw_out.append(out)
         raw_in.append(into)
         saves.append(save)
         loads.append(load)
-        drive.append(raw_drive)
         save_cpu += saved - before
         load_cpu += after - middle
     total = rounds * rig.bytes / 1e9
@@ -87,9 +98,13 @@ def measure(rig: Rig, link: Link, rounds: int, pool: Path | None) -> dict[str, f
         "save_cpu_s_per_gb": save_cpu / total,
         "load_cpu_s_per_gb": load_cpu / total,
     }
-    if pool:
+    if ceiling:
         figures["raw_read_gbs"] = median(drive)
+        figures["read_and_copy_gbs"] = median(through)
         figures["load_of_drive"] = median([a / b for a, b in zip(loads, drive, strict=True)])
+        figures["load_of_read_and_copy"] = median(
+            [a / b for a, b in zip(loads, through, strict=True)]
+        )
     return figures
 
 
@@ -97,7 +112,9 @@ def part_drive(root: Path, link: Link, arguments: Any, enable_gds: str = "false"
     out = {}
     for name, shape in SHAPES.items():
         with over_drive(root, arguments.gb, shape, enable_gds) as rig:
-            out[name] = measure(rig, link, arguments.rounds, pool_of(root))
+            rig.run("save", 0)
+            with closing(DriveCeiling(pool_of(root), rig.bytes, DEVICE)) as ceiling:
+                out[name] = measure(rig, link, arguments.rounds, ceiling)
             facts = rig.engine.facts()
             out[name] |= {key: facts[key] for key in ("io_engine", "gds_path", "gds_reason")}
         print(name, json.dumps(out[name]), flush=True)

@@ -283,32 +283,41 @@ def serve(
                     # ends when the request has: a KeyError in prepare_store.
                     server.settle(options.settle * length * KV_BYTES / 1e9)
             local = server.ttft_ms(prompt(length, options.prompts - 1))
-            hits = []
+            hits: list[float] = []
+            raw: list[float] = []
             if transfer is not None:
                 server.settle(options.settle * length * options.prompts * KV_BYTES / 1e9 + 1)
                 server.forget()
                 server.warm_hits(options.tokens[0])
                 drop_page_cache(work)
-                hits = [server.ttft_ms(prompt(length, i)) for i in range(options.prompts)]
+                end = int(counters().get("used_bytes gds", 0))  # of what these prompts saved last
+                for i in range(options.prompts):
+                    hits.append(server.ttft_ms(prompt(length, i)))
+                    if name == "penstock-nvme":
+                        raw.append(raw_read_ms(work, length, end, options.prompts - i))
             out[str(length)] = {"cold_ms": cold, "gpu_hit_ms": local, "hit_ms": hits}
             if transfer is not None:
                 server.forget()
                 server.wipe()
                 server.ttft_ms(prompt(length, WARM))
                 out[str(length)]["kv_of_computed"] = server.kv_sum() / computed[length]
-            if name == "penstock-nvme":
-                out[str(length)]["raw_read_ms"] = raw_read_ms(work, length)
+            if raw:
+                out[str(length)]["raw_read_ms"] = statistics.median(raw)
+                out[str(length)]["hit_over_raw"] = statistics.median(
+                    [hit / read for hit, read in zip(hits, raw, strict=True)]
+                )
     out["counters"] = counters()
     return out
 
 
-def raw_read_ms(work: Path, length: int) -> float:
-    """The drive alone: as many bytes of the pool file, O_DIRECT, 32 requests of 1 MiB in flight."""
+def raw_read_ms(work: Path, length: int, end: int, back: int) -> float:
+    """The drive alone, O_DIRECT, 32 requests of 1 MiB in flight: the bytes of the prompt that is
+    `back` prompts before `end` in the pool, which fills in order."""
     from penstock import _core
 
     bytes_read = length * KV_BYTES
-    speeds = [_core.raw_read(str(work / "penstock" / "pool.data"), bytes_read) for _ in range(3)]
-    return bytes_read / statistics.median(speeds) / 1e6
+    offset = max(0, end - back * bytes_read)
+    return bytes_read / _core.raw_read(str(work / "penstock/pool.data"), bytes_read, offset) / 1e6
 
 
 def serve_auto(server: Server, options: argparse.Namespace) -> dict[str, Any]:

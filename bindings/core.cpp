@@ -108,9 +108,9 @@ std::optional<std::pair<uint64_t, double>> probe_drives(PyEngine& self, uint64_t
   return std::pair{read.bytes, read.seconds};
 }
 
-double raw_read(const std::string& path, uint64_t size) {
+double raw_read(const std::string& path, uint64_t size, uint64_t offset) {
   const OpenedFile file = value_or_throw(open_direct(path, O_RDONLY));
-  const RawRange range{file.fd.get(), 0, size / kSector * kSector};
+  const RawRange range{file.fd.get(), offset / kSector * kSector, size / kSector * kSector};
   return value_or_throw(measure_raw_speed({&range, 1}, {})).gb_per_s();
 }
 
@@ -300,6 +300,6 @@ NB_MODULE(_core, m) {
   m.def("stop_trace", &penstock::stop_trace, penstock::python::docs::kStopTrace);
   m.attr("HISTOGRAM_BOUNDS") =
       std::vector<double>{penstock::Histogram::kBounds.begin(), penstock::Histogram::kBounds.end()};
-  m.def("raw_read", &penstock::python::raw_read, "path"_a, "size"_a,
+  m.def("raw_read", &penstock::python::raw_read, "path"_a, "size"_a, "offset"_a = 0,
         nb::call_guard<nb::gil_scoped_release>(), penstock::python::docs::kRawRead);
 }
