@@ -112,7 +112,6 @@ def part_drive(root: Path, link: Link, arguments: Any, enable_gds: str = "false"
     out = {}
     for name, shape in SHAPES.items():
         with over_drive(root, arguments.gb, shape, enable_gds) as rig:
-            rig.run("save", 0)
             with closing(DriveCeiling(pool_of(root), rig.bytes, DEVICE)) as ceiling:
                 out[name] = measure(rig, link, arguments.rounds, ceiling)
             facts = rig.engine.facts()
