@@ -8,6 +8,7 @@
 #include <random>
 
 #include "support/child.hpp"
+#include "support/figures.hpp"
 #include "support/tier_rig.hpp"
 #include "support/victim.hpp"
 
@@ -43,7 +44,7 @@ class TiersFault : public testing::TestWithParam<Case> {
 };
 
 double used(const TierRig& rig, const std::string& prefix) {
-  return rig.metric(prefix + "blocks_total") - rig.metric(prefix + "blocks_free");
+  return blocks_in_use(rig.engine->metrics(), prefix);
 }
 
 TEST_P(TiersFault, EveryWriteBehindInTurn) {

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "base/sizes.hpp"
+#include "support/figures.hpp"
 #include "support/kv_memory.hpp"
 #include "support/store_rig.hpp"
 
@@ -61,7 +62,7 @@ class Compression : public testing::Test {
     return good;
   }
   double metric(const std::string& name) { return engine_->metrics().at(name); }
-  double blocks_used() { return metric("blocks_total") - metric("blocks_free"); }
+  double blocks_used() { return blocks_in_use(engine_->metrics()); }
 
   TempDir dir_;
   Config config_ = config_for(dir_.path());
@@ -250,9 +251,9 @@ TEST_F(CompressionTiers, WriteBehindPacksAndPromotionUnpacks) {
   EXPECT_EQ(metric("packed_chunks"), kChunks);
   EXPECT_EQ(metric("unpacked_chunks"), 0);
   EXPECT_LT(blocks_used() * static_cast<double>(engine_->block_size()), kChunks * copy / 1.2);
-  EXPECT_EQ((metric("local_blocks_total") - metric("local_blocks_free")) *
-                static_cast<double>(engine_->block_size()),
-            kChunks * copy);
+  EXPECT_EQ(
+      blocks_in_use(engine_->metrics(), "local_") * static_cast<double>(engine_->block_size()),
+      kChunks * copy);
   lose_memory();
   open(true);
   EXPECT_TRUE(eventually([&] {

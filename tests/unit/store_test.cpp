@@ -7,6 +7,7 @@
 
 #include "store/space.hpp"
 #include "support/child.hpp"
+#include "support/figures.hpp"
 #include "support/store_rig.hpp"
 
 namespace penstock::test {
@@ -461,7 +462,7 @@ TEST(Store, WhatWasReservedAndReleasedIsFreeAgain) {
   StoreRig rig{options_for(directory.path(), 64 * kMib)};
   auto reservations = rig.reserve({{name_of(1), 10 * 65536}, {name_of(2), 100}});
   ASSERT_EQ(reservations[1].status, Status::Ok);
-  const auto in_use = [&] { return rig.metric("blocks_total") - rig.metric("blocks_free"); };
+  const auto in_use = [&] { return blocks_in_use(rig.store->metrics()); };
   EXPECT_EQ(in_use(), 11);
   for (Reservation& reservation : reservations)
     EXPECT_TRUE(rig.store->release(std::move(reservation.extents)));
