@@ -188,7 +188,7 @@ std::vector<ConfigKey> make_keys() {
        .unit = "seconds",
        .help =
            "Copies that are older are not used, and those of the last three quarters of it are. "
-           "0: no limit. For penstock.compat.lmcache; the vLLM connector does not look at it.",
+           "0: no limit. With vLLM, what is saved below a copy counts as old as that.",
        .max = 1e9},
       {.name = "enable_layerwise",
        .access = &field<&C::enable_layerwise>,

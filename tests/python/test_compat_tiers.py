@@ -11,7 +11,7 @@ import torch
 from compat_cases import CHUNK, TOKENS, WHOLE, Model, pages_of
 from penstock import PenstockError
 from penstock.compat.lmcache import LMCacheEngineConfig
-from penstock.compat.lmcache.names import Epochs
+from penstock.spaces import Epochs
 
 FROM, TO = pages_of(0), pages_of(1)
 

@@ -93,7 +93,7 @@ def test_messages_survive_the_trip_to_the_worker():
     one = plan(group(16))
     save = Save("r", first_key=5)
     fill_save(save, one, CHAIN, [[1, 2, 3, 4]], 0)
-    step = StepMetadata(namespace=b"n" * 32, saves=[save])
+    step = StepMetadata(namespaces={b"n" * 32: "{}"}, saves=[save])
     assert pickle.loads(pickle.dumps(step)) == step
 
 

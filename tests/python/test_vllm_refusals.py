@@ -67,9 +67,7 @@ def test_several_groups_need_an_engine_that_survives_a_failed_load():
 def test_what_is_configured_and_not_used_is_said(monkeypatch):
     lines: list[str] = []
     monkeypatch.setattr(connector.logger, "warning", lambda text, *a: lines.append(text % a))
-    connector._warn_of_unused(SimpleNamespace(backend=["local", "gds"], max_age_s=0))
+    connector._warn_of_unused(SimpleNamespace(backend=["local", "gds"]))
     assert lines == []
-    connector._warn_of_unused(SimpleNamespace(backend=["gds", "my.module:Mine"], max_age_s=5))
-    assert lines == [
-        "penstock: the vLLM connector goes on without backend my.module:Mine, max_age_s"
-    ]
+    connector._warn_of_unused(SimpleNamespace(backend=["gds", "my.module:Mine"]))
+    assert lines == ["penstock: the vLLM connector goes on without backend my.module:Mine"]

@@ -301,6 +301,22 @@ def once(
 
 
 @scenario
+def aged(work: Path, limit: float) -> dict[str, Any]:
+    """Serves LENGTHS, again from the store, and once more when what is there is too old."""
+    llm = _llama(work, connector(work / "aged", max_age_s=limit))
+    result: dict[str, Any] = {"first": serve(llm, LENGTHS)}
+    result["first_counters"] = settle_saves(llm)
+    too_old = time.time() + limit
+    for step in ("again", "late", "later"):
+        forget_local(llm)
+        result[step] = serve(llm, LENGTHS)
+        result[f"{step}_counters"] = settle_saves(llm)
+        if step == "again":
+            time.sleep(max(0.0, too_old - time.time()))
+    return result
+
+
+@scenario
 def in_step(work: Path, memory: str) -> dict[str, Any]:
     """LENGTHS one at a time from host memory, within the step; with damage in both tiers, and in
     memory alone."""

@@ -97,6 +97,17 @@ def test_loads_within_the_step(engines, baseline, same):
     assert gained("mended", "damaged", "failed_loads") == 0
 
 
+def test_what_is_too_old_is_computed_and_saved_again(engines, baseline, same):
+    seen = engines.run("aged", limit=60.0)
+    steps = ("first", "again", "late", "later")
+    for step in steps:
+        same(baseline["lengths"], seen[step])
+    restored = [seen[f"{step}_counters"].get("restored_tokens", 0) for step in steps]
+    saved = [seen[f"{step}_counters"].get("saved_tokens", 0) for step in steps]
+    assert restored == [0, TOKENS, TOKENS, 2 * TOKENS]
+    assert saved == [TOKENS, TOKENS, 2 * TOKENS, 2 * TOKENS]
+
+
 def test_decoded_tokens_are_left_out_when_asked(engines):
     seen = engines.run("once", store="prompts-only", save_decode_cache=False)
     assert seen["saved_counters"]["saved_tokens"] == TOKENS

@@ -248,8 +248,6 @@ class PenstockConnector(KVConnectorBase_V1, SupportsHMA):
 
 def _warn_of_unused(config: Any) -> None:
     unused = [f"backend {name}" for name in config.backend if ":" in name]
-    if config.max_age_s:
-        unused.append("max_age_s")
     if unused:
         logger.warning("penstock: the vLLM connector goes on without %s", ", ".join(unused))
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from penstock.spaces import canonical
 from penstock.vllm.layout import Plan, UnsupportedLayout, regions_of_group
-from penstock.vllm.namespace import canonical
 
 if TYPE_CHECKING:
     import torch

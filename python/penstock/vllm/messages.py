@@ -23,6 +23,7 @@ class Work:
     """Copies to load or save: for each entry a key, its parent, a group and rows."""
 
     request_id: str
+    namespace: bytes = b""  # digest
     keys: bytearray = field(default_factory=bytearray)
     parents: bytearray = field(default_factory=bytearray)
     groups: array[int] = field(default_factory=lambda: array("i"))
@@ -54,8 +55,7 @@ class Save(Work):
 class StepMetadata(KVConnectorMetadata):
     """Scheduler half to worker half, every step."""
 
-    namespace: bytes = b""  # digest
-    description: str = ""  # sent when the namespace is a new one
+    namespaces: dict[bytes, str] = field(default_factory=dict)  # new ones: digest, description
     allocated: array[int] = field(default_factory=lambda: array("i"))  # may be overwritten now
     loads: list[Load] = field(default_factory=list)
     saves: list[Save] = field(default_factory=list)

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from penstock.spaces import canonical
+
 FORMAT_VERSION = 1
 _MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 _SAMPLE = 256  # bytes of each tensor
@@ -23,16 +25,6 @@ _FILE_SAMPLES = 256  # of a weight file in another format
 
 class NoNamespace(RuntimeError):
     """KV of this engine cannot be named for ever; the message says why. The connector idles."""
-
-
-def canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-
-
-def digest_of(description: Mapping[str, Any]) -> tuple[bytes, str]:
-    """Digest and text of a description. What stands under "about" is for people only."""
-    covered = {key: value for key, value in description.items() if key != "about"}
-    return hashlib.sha256(canonical(covered).encode()).digest(), canonical(description)
 
 
 def model_digest(model_config: Any) -> str:
@@ -61,9 +53,10 @@ def describe(
     layout: str,
     chunk: int,
     hashes: Mapping[str, str],
-    epoch: str,
+    reset: str,
 ) -> dict[str, Any]:
-    """Everything that must match; `model` is the model's digest."""
+    """Everything that must match. `model`: the model's digest. `reset`: another one each time that
+    the cache is emptied."""
     import vllm
 
     model_config, parallel = vllm_config.model_config, vllm_config.parallel_config
@@ -83,7 +76,7 @@ def describe(
         "hash": dict(hashes),
         # The block hash is a hash of a pickle, whose bytes are not promised across versions.
         "vllm": ".".join(vllm.__version__.split(".")[:2]),
-        "epoch": epoch,
+        "epoch": reset,
     }
 
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vllm.logger import init_logger
 
 from penstock import _core
 from penstock.probe import Probe
+from penstock.spaces import Epochs, Space, Spaces
 from penstock.vllm import namespace
 from penstock.vllm.chooser import LoadChooser
 from penstock.vllm.in_step import InStep
@@ -71,9 +72,9 @@ class SchedulerHalf:
         self._needs = [(i, shards, g.window_chunks) for i, g in enumerate(plan.groups)]
         self._handshake: Handshake | None = None
         self._model: str | None = None
-        self._namespace: int | None = None
-        self._digest, self._description = b"", ""
-        self._epoch = "0"
+        self._epochs = Epochs(config.max_age_s)
+        self._spaces: Spaces | None = None  # from the first request on that has a block hash
+        self._reset = "0"
         self._idle = False  # for good; the reason has been logged
         self._paused_until = 0.0
         self._waited = False  # in this step
@@ -94,12 +95,13 @@ class SchedulerHalf:
             self._go_idle(str(error))
 
     def reset_cache(self) -> bool:
-        """Starts a new epoch: what was saved before is not found again by this engine."""
-        self._epoch = uuid.uuid4().hex
-        self._namespace = None
+        """What was saved before is not found again by this engine."""
+        self._reset = uuid.uuid4().hex
+        self._spaces = None
         self._in_step.forget()
         for state in self._requests.values():
-            state.runs, state.lookup, state.may_save = [], None, False
+            state.runs, state.lookups, state.space = [], [], None
+            state.may_save = False
         return True
 
     def shutdown(self) -> None:
@@ -112,36 +114,53 @@ class SchedulerHalf:
             logger.warning("penstock: nothing is saved or restored: %s", reason)
         self._idle = True
 
-    def _open_namespace(self, block_hash: bytes) -> bool:
-        """Completes the namespace at the first request that has a block hash."""
-        if self._namespace is not None:
-            return True
+    def _open_spaces(self, block_hash: bytes) -> list[Space]:
+        """Where copies are that are young enough, the newest first; the first is where new ones go.
+        Empty: nothing can be loaded or saved now. The first request's block hash completes what
+        the namespaces are named by."""
+        if self._spaces is None and not self._may_open():
+            return []
+        try:
+            if self._spaces is None:
+                self._spaces = Spaces(self._describe(block_hash))
+            return [space for epoch in self._epochs.valid() if (space := self._space(epoch))]
+        except namespace.NoNamespace as error:
+            self._go_idle(str(error))
+        except _core.PenstockError as error:
+            logger.warning("penstock: the store does not answer: %s", error)
+            self._pause()
+        return []
+
+    def _may_open(self) -> bool:
         if self._idle or time.monotonic() < self._paused_until:
             return False
         if self._handshake is None or self._model is None:
             self._go_idle("the worker has not described its KV memory")
             return False
-        try:
-            hashes = namespace.hash_identity(self._vllm_config, block_hash)
-            description = namespace.describe(
-                self._vllm_config,
-                self._model,
-                self._handshake.layout,
-                self._plan.chunk,
-                hashes,
-                self._epoch,
-            )
-            digest, text = namespace.digest_of(description)
-            self._namespace = self._engine.open_namespace(digest, text)
-        except namespace.NoNamespace as error:
-            self._go_idle(str(error))
-            return False
-        except _core.PenstockError as error:
-            logger.warning("penstock: the store does not answer: %s", error)
-            self._pause()
-            return False
-        self._digest, self._description = digest, text
         return True
+
+    def _space(self, epoch: int) -> Space | None:
+        assert self._spaces is not None
+        space = self._spaces.known(epoch)
+        if space is None and self._may_open():
+            space = self._spaces.space(self._engine, epoch)
+            self._step.namespaces[space.digest] = space.text
+        return space
+
+    def _describe(self, block_hash: bytes) -> Callable[[int], dict[str, Any]]:
+        """NoNamespace: KV of this engine cannot be named."""
+        assert self._handshake is not None and self._model is not None
+        description = namespace.describe(
+            self._vllm_config,
+            self._model,
+            self._handshake.layout,
+            self._plan.chunk,
+            namespace.hash_identity(self._vllm_config, block_hash),
+            self._reset,
+        )
+        if not self._config.max_age_s:
+            return lambda epoch: description
+        return lambda epoch: {**description, "age": epoch}
 
     # -- matching --------------------------------------------------------------------------------
 
@@ -199,30 +218,38 @@ class SchedulerHalf:
         chain = state.extend_chain(self._plan)[: self._longest_hit(state.request)]
         state.asked_at = time.monotonic()
         state.asked_preemptions = state.request.num_preemptions
-        state.lookup = None
-        if not chain or not self._open_namespace(chain[0]):
-            state.runs = []
-            return
-        state.runs = None
-        state.lookup = self._engine.lookup(self._namespace, b"".join(chain), self._needs)
+        state.lookups = []
+        spaces = self._open_spaces(chain[0]) if chain else []
+        state.runs = None if spaces else []
+        keys = b"".join(chain)
+        for space in spaces:
+            state.lookups.append((space, self._engine.lookup(space.id, keys, self._needs)))
 
     def _runs(self, state: Tracked) -> list[tuple[str, int]] | None:
         age = time.monotonic() - state.asked_at
         preempted = state.asked_preemptions != state.request.num_preemptions
-        if preempted or (state.runs is not None and age > _ANSWER_LIFE):
+        too_old = state.space is not None and state.space.epoch not in self._epochs.valid()
+        if preempted or (state.runs is not None and (age > _ANSWER_LIFE or too_old)):
             self._ask(state)
         if state.runs is None:
-            found = state.lookup.wait(0 if self._waited else _LOOKUP_WAIT_US)
-            self._waited = True
-            if found is not None:
-                state.runs = state.lookup.runs()
-                state.on_drives = state.lookup.held_by("gds")
-            elif time.monotonic() - state.asked_at > _LOOKUP_DEADLINE:
+            self._take_answers(state)
+            if state.runs is None and time.monotonic() - state.asked_at > _LOOKUP_DEADLINE:
                 state.runs = []
             if state.runs is not None:
-                state.lookup = None
+                state.lookups = []
                 state.saved = state.found
         return state.runs
+
+    def _take_answers(self, state: Tracked) -> None:
+        """The longest prefix counts, and of two as long the younger one."""
+        wait_us, self._waited = 0 if self._waited else _LOOKUP_WAIT_US, True
+        if state.lookups[-1][1].wait(wait_us) is None:
+            return  # they are answered in order
+        ends = [lookup.wait(0) or 0 for _, lookup in state.lookups]
+        best = ends.index(max(ends))
+        state.space, lookup = state.lookups[best]
+        state.runs = lookup.runs()
+        state.on_drives = lookup.held_by("gds")
 
     # -- steps -----------------------------------------------------------------------------------
 
@@ -236,6 +263,7 @@ class SchedulerHalf:
         must_succeed = self._in_step.overlapping and not state.is_async
         load = Load(
             request.request_id,
+            namespace=state.space.digest if state.space else b"",
             begin=state.offer,
             end=state.offer + tokens,
             is_async=state.is_async,
@@ -269,7 +297,6 @@ class SchedulerHalf:
                 self._keep_tables(request_id, blocks, fresh=resumed)
             self._scheduled(output, request_id, computed)
         step, self._step = self._step, StepMetadata()
-        step.namespace, step.description = self._digest, self._description
         if self._probe is not None and (read := self._probe.take()) is not None:
             self._chooser.learn_probe(*read)
         step.prefill = self._chooser.take_step()
@@ -278,7 +305,6 @@ class SchedulerHalf:
         step.counts = self._chooser.take_counts()
         if self._samples is not None:
             step.counts.update(self._samples.take())
-        self._description = ""
         self._waited = False
         return step
 
@@ -322,10 +348,15 @@ class SchedulerHalf:
             known = min(known, request.num_prompt_tokens)
         chain = state.extend_chain(self._plan)
         ready = min(known // self._plan.chunk, len(chain))
-        if ready <= state.saved or not self._open_namespace(chain[0]):
+        if ready <= state.saved:
+            return
+        if state.space is None:
+            state.space = next(iter(self._open_spaces(chain[0])), None)
+        if state.space is None:
             return
         tables = self._tables(output, state)
-        save = Save(request.request_id, first_key=int.from_bytes(chain[0][:8], "big"))
+        first_key = int.from_bytes(chain[0][:8], "big")
+        save = Save(request.request_id, state.space.digest, first_key=first_key)
         for chunk in range(state.saved, ready):
             if not fill_save(save, self._plan, chain, tables, chunk):
                 state.may_save = False  # what follows would stand without its parent

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from penstock.load_policy import Choice
+from penstock.spaces import Space
 from penstock.vllm.layout import Plan
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ class Tracked:
     may_load: bool
     may_save: bool = True
     chain: list[bytes] = field(default_factory=list)  # keys of its full chunks
-    lookup: Any = None
+    lookups: list[tuple[Space, Any]] = field(default_factory=list)  # where it was asked for
+    space: Space | None = None  # where it was found, or else where it is begun; None: not known yet
     asked_at: float = 0.0
     asked_preemptions: int = 0
     # Tiers from fast to slow, and chunks, from the first on, that they and faster ones hold.

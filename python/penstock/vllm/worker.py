@@ -16,6 +16,7 @@ from typing import Any
 from vllm.logger import init_logger
 
 from penstock import _core
+from penstock.spaces import KEPT
 from penstock.trace import TraceFile
 from penstock.vllm.layer_hooks import LayerHooks
 from penstock.vllm.layout import NO_ROW, Plan
@@ -83,9 +84,8 @@ class WorkerHalf:
         self._layers: dict[str, int] = {}
         self._stream: Callable[[], int | None] = lambda: None
         self._timer: StepTimer | None = None  # rank 0's: ranks keep step
-        self._namespace: int | None = None
-        self._digest = b""
-        self._description = ""
+        self._descriptions: dict[bytes, str] = {}  # of the namespaces that have been told of
+        self._namespaces: dict[bytes, int] = {}  # of these, those that are open
         self._retry_at = 0.0
         self._loads: dict[int, Load] = {}  # by job
         self._saves: dict[int, Save] = {}
@@ -133,9 +133,7 @@ class WorkerHalf:
 
     def fence(self, step: StepMetadata) -> None:
         """Before anything of the step can write: let go of rows that have a new owner."""
-        if step.description:
-            self._namespace, self._digest = None, step.namespace
-            self._description = step.description
+        self._learn(step.namespaces)
         self._stats.add_all(step.counts if self._rank.rank == 0 else {})
         if step.allocated:
             rows, stream = step.allocated.tolist(), self._stream()
@@ -234,7 +232,7 @@ class WorkerHalf:
     # -- jobs ------------------------------------------------------------------------------------
 
     def _submit(self, kind: str, work: Work, shard: int) -> int | None:
-        namespace = self._open_namespace()
+        namespace = self._open_namespace(work.namespace)
         if namespace is None:
             return None
         try:
@@ -254,14 +252,26 @@ class WorkerHalf:
             logger.error("penstock: a %s of %s was refused: %s", kind, work.request_id, error)
             return None
 
-    def _open_namespace(self) -> int | None:
-        if self._namespace is None and time.monotonic() >= self._retry_at:
-            try:
-                self._namespace = self._engine.open_namespace(self._digest, self._description)
-            except _core.PenstockError as error:
-                logger.warning("penstock: the store does not answer: %s", error)
-                self._retry_at = time.monotonic() + _RETRY
-        return self._namespace
+    def _learn(self, namespaces: dict[bytes, str]) -> None:
+        self._descriptions |= namespaces
+        while len(self._descriptions) > KEPT:
+            oldest = next(iter(self._descriptions))
+            del self._descriptions[oldest]
+            self._namespaces.pop(oldest, None)
+
+    def _open_namespace(self, digest: bytes) -> int | None:
+        if digest in self._namespaces:
+            return self._namespaces[digest]
+        if digest not in self._descriptions or time.monotonic() < self._retry_at:
+            return None
+        try:
+            space = self._engine.open_namespace(digest, self._descriptions[digest])
+        except _core.PenstockError as error:
+            logger.warning("penstock: the store does not answer: %s", error)
+            self._retry_at = time.monotonic() + _RETRY
+            return None
+        self._namespaces[digest] = space
+        return space
 
     def _settle(self) -> None:
         """Waits for loads within the step; the core ends each at its deadline."""

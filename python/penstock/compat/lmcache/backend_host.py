@@ -23,8 +23,8 @@ from typing import Any
 import torch
 
 from penstock import Engine, _core
-from penstock.compat.lmcache.names import Space
 from penstock.layerwise import KEY_BYTES, Chunks, Layerwise
+from penstock.spaces import Space
 
 logger = logging.getLogger("penstock")
 

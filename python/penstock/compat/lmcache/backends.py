@@ -22,7 +22,7 @@ import torch
 
 from penstock.compat.lmcache.backend_host import PROOF_BYTES, BackendHost, Copy, Stage
 from penstock.compat.lmcache.config import LMCacheEngineConfig, LMCacheEngineMetadata
-from penstock.compat.lmcache.names import Space
+from penstock.spaces import Space
 
 logger = logging.getLogger("penstock")
 

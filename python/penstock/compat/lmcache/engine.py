@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,12 +20,13 @@ import torch
 from penstock import Engine, PenstockError
 from penstock.compat.lmcache.backends import BackendChain
 from penstock.compat.lmcache.config import LMCacheEngineConfig, LMCacheEngineMetadata
-from penstock.compat.lmcache.names import Epochs, Names, Space
+from penstock.compat.lmcache.namespace import describe
 from penstock.compat.lmcache.pages import KVCaches, Pages, VLLMPagedMemGPUConnectorV2
 from penstock.compat.lmcache.ranks import BroadcastObject, BroadcastTensor, Ranks
 from penstock.compat.lmcache.request import Request, as_list
 from penstock.keys import NOTHING_ELSE, TokenExtras, token_keys
 from penstock.layerwise import KEY_BYTES, Chunks, Layerwise
+from penstock.spaces import Epochs, Space, Spaces
 
 logger = logging.getLogger("penstock")
 
@@ -74,7 +76,7 @@ class LMCacheEngine:
         self._last_figures: dict[str, float] | None = None
         self._kvcaches: list[torch.Tensor] = []
         self._pages: Pages | None = None
-        self._names: Names | None = None
+        self._spaces: Spaces | None = None
         self._engine: Any = None
         self._transfers: Any = None
 
@@ -90,7 +92,9 @@ class LMCacheEngine:
         pages = self._connector.describe(tensors, self.metadata.kv_shape[3])
         engine = Engine.open(self._core, pages.memory.layouts, pages.memory.device)
         self._close_engine()
-        self._names = Names(self.metadata, self._chunk, pages.memory.fingerprint)
+        self._spaces = Spaces(
+            partial(describe, self.metadata, self._chunk, pages.memory.fingerprint)
+        )
         self._kvcaches, self._pages, self._engine = tensors, pages, engine
         self._transfers = Layerwise(engine)
         logger.info("penstock: %s", engine.facts())
@@ -105,7 +109,7 @@ class LMCacheEngine:
         """Leading tokens that can be retrieved, as far as this rank knows. `max_age`: seconds;
         needs max_age_s in the configuration, and is not longer.
         """
-        if self._names is None:
+        if self._spaces is None:
             return 0
         keys = token_keys(tokens, self._chunk, extras)
         return self._find(Request(as_list(tokens), keys, 0, []), max_age)[0] * self._chunk
@@ -252,8 +256,8 @@ class LMCacheEngine:
         return self._engine.lookup(space.id, b"".join(keys), need).wait(_LOOKUP_WAIT_US) or 0
 
     def _space(self, epoch: int) -> Space:
-        assert self._names is not None
-        return self._names.space(self._engine, epoch)
+        assert self._spaces is not None
+        return self._spaces.space(self._engine, epoch)
 
     def _start_load(
         self, request: Request, max_age: float | None, layerwise: bool = False
