@@ -19,8 +19,8 @@ _THREADS = 32
 
 
 class DriveCeiling:
-    """Reads the first `size` bytes of a file, O_DIRECT, 1 MiB a request, 32 at a time. Copies to a
-    GPU slow such a drive down, wherever they come from: hence the second figure."""
+    """Reads the first `size` bytes of a file, O_DIRECT, 1 MiB a request, 32 at a time: only that,
+    or with a copy to the GPU after each, which tells what the copies cost the drive."""
 
     def __init__(self, file: Path, size: int, device: str) -> None:
         self._file = str(file)

@@ -1,4 +1,5 @@
-// MoverContext: what the parts of one mover share. Mover thread only.
+// MoverContext: what the parts of one mover share. Mover thread only, but for the stores and the
+// inbox, which are for any thread.
 #pragma once
 
 #include <algorithm>
