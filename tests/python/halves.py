@@ -28,6 +28,8 @@ from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheGroupSpec
 from vllm.v1.outputs import KVConnectorOutput
 from vllm.v1.request import Request
 
+kv_cache_utils.init_none_hash(sha256)  # as an engine does before its first request
+
 BLOCK, CHUNK, BLOCKS, LAYERS = 16, 64, 64, 2
 COPY = LAYERS * 2 * CHUNK * 64 * 4  # bytes of a chunk
 

@@ -9,8 +9,6 @@ import pytest
 import torch
 from halves import CHUNK, OTHER_TABLE, TABLE, TOKENS, Pair, start_load, warm
 from penstock.spaces import KEPT, Epochs
-from vllm.utils.hashing import sha256
-from vllm.v1.core import kv_cache_utils
 
 LIMIT = 100.0  # epochs of 25 seconds
 SAVED_AT = 1010.0  # in the one that begins at 1000
@@ -22,11 +20,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    kv_cache_utils.init_none_hash(sha256)
 
 
 @pytest.fixture

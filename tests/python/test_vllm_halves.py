@@ -27,14 +27,7 @@ from halves import (
 from penstock.vllm.inflight import InFlight
 from penstock.vllm.messages import LoadFailure, StepMetadata, WorkerReport
 from penstock.vllm.worker import Rank, Results
-from vllm.utils.hashing import sha256
-from vllm.v1.core import kv_cache_utils
 from vllm.v1.outputs import KVConnectorOutput
-
-
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    kv_cache_utils.init_none_hash(sha256)
 
 
 @pytest.fixture

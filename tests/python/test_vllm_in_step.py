@@ -23,13 +23,6 @@ from in_step_cases import (
 )
 from penstock.vllm.worker import LoadLost, Results
 from vllm.config import CUDAGraphMode
-from vllm.utils.hashing import sha256
-from vllm.v1.core import kv_cache_utils
-
-
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    kv_cache_utils.init_none_hash(sha256)
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ from penstock.probe import Probe
 from penstock.rates import PrefillRate, attended
 from penstock.vllm.messages import LoadFailure, WorkerReport
 from penstock.vllm.step_timer import PENDING, StepTimer
-from vllm.utils.hashing import sha256
-from vllm.v1.core import kv_cache_utils
 from vllm.v1.outputs import KVConnectorOutput
 
 LONG = list(range(3, 403))  # 400 tokens: enough for a step to be measured
@@ -29,7 +27,6 @@ LONG_TABLE = list(range(1, 26))
 def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     """The probe is stopped: these tests say themselves how fast the drive is."""
     monkeypatch.setattr(Probe, "_run", lambda self: None)
-    kv_cache_utils.init_none_hash(sha256)
     made = Pair(tmp_path, load_policy="auto")
     yield made
     made.close()
@@ -135,7 +132,6 @@ def test_a_load_that_is_late_makes_the_rate_unknown_and_pauses_nothing(pair):
 
 
 def test_a_load_that_is_late_for_the_configured_deadline_pauses(tmp_path):
-    kv_cache_utils.init_none_hash(sha256)
     pair = Pair(tmp_path, load_policy="always")
     warm(pair)
     start_load(pair, "late")
@@ -188,7 +184,6 @@ def test_a_timer_measures_a_bounded_number_of_steps():
 
 
 def test_the_probe_reads_what_is_stored(tmp_path):
-    kv_cache_utils.init_none_hash(sha256)
     pair = Pair(tmp_path)
     store = flatten({"cache_dir": str(tmp_path / "store"), "max_cache_size_gb": 1})
     engine = Engine.open(Config.from_entries([*store, ("min_free_gb", ["0"], False)]), [])
