@@ -22,6 +22,7 @@ import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 import peers
@@ -37,7 +38,6 @@ from rig import (
     Link,
     Rig,
     chain,
-    median,
     over_drive,
     over_memory,
     pool_of,
@@ -48,10 +48,6 @@ from small_copies import PlainCopies, SmallCopies
 def cpu_seconds() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
-
-
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 def measure(rig: Rig, link: Link, rounds: int, ceiling: DriveCeiling | None) -> dict[str, float]:
@@ -79,8 +75,8 @@ def measure(rig: Rig, link: Link, rounds: int, ceiling: DriveCeiling | None) -> 
             continue
         if ceiling:
             around.append((ceiling.raw_gbs(), ceiling.through_host_gbs()))
-            drive.append(mean([raw for raw, _ in around]))
-            through.append(mean([copied for _, copied in around]))
+            drive.append(fmean([raw for raw, _ in around]))
+            through.append(fmean([copied for _, copied in around]))
         raw_out.append(out)
         raw_in.append(into)
         saves.append(save)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,10 +24,6 @@ SHAPES = {
     "8 KiB (70B at TP8)": (8192, 80),
     "18 KiB (DeepSeek-V3 MLA)": (18432, 61),
 }
-
-
-def median(values: list[float]) -> float:
-    return statistics.median(values)
 
 
 class Link:
@@ -81,7 +76,6 @@ class Rig:
             0, 255, (layers, self.rows, page_bytes), dtype=torch.uint8, device=DEVICE
         )
         self.layers = layers
-        self.seed = 0
         config = {
             "backend": "gds",
             "log_level": "warning",
@@ -111,11 +105,9 @@ class Rig:
         packed, parents = chain(self.chunks, seed)
         stream = torch.cuda.current_stream().cuda_stream
         groups = [0] * self.chunks
-        start = time.perf_counter()
         job = self.engine.submit(
             kind, self.namespace, 0, packed, parents, groups, self.order, stream=stream, **extra
         )
-        self.submit_s = time.perf_counter() - start
         assert job is not None, "the queue is full"
         return job
 
