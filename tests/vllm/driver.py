@@ -138,8 +138,24 @@ def published_once(
     llm: Any, holds: Callable[[dict[str, float]], bool], timeout: float = 20.0
 ) -> dict[str, float]:
     """Steps the engine until the samples are so; the engines' come once a second, each its own."""
+    return _once(llm, published, holds, timeout)
+
+
+def counted_once(
+    llm: Any, holds: Callable[[dict[str, float]], bool], timeout: float = 20.0
+) -> dict[str, float]:
+    """Steps the engine until the connector's own counters are so."""
+    return _once(llm, counters, holds, timeout)
+
+
+def _once(
+    llm: Any,
+    read: Callable[[], dict[str, float]],
+    holds: Callable[[dict[str, float]], bool],
+    timeout: float,
+) -> dict[str, float]:
     until = time.monotonic() + timeout
-    while not holds(found := published()) and time.monotonic() < until:
+    while not holds(found := read()) and time.monotonic() < until:
         time.sleep(0.1)
         serve(llm, [[3, 4, 5]], max_tokens=1)
     return found

@@ -18,6 +18,7 @@ import damage
 from driver import (
     CHUNK,
     connector,
+    counted_once,
     counters,
     forget_local,
     open_engine,
@@ -111,17 +112,28 @@ def restore(work: Path, decoded: str = "", **settings: Any) -> dict[str, Any]:
 
 
 def _abort_while_loading(llm: Any, ids: list[int]) -> list[dict]:
-    """Adds a request, lets its load begin, aborts it; then runs the engine until it is empty."""
-    engine = llm.llm_engine
+    """Adds a request, lets its load begin, aborts it; then runs the engine until it is empty and
+    the load has ended, by itself or cut short."""
+    from vllm.v1.request import RequestStatus
+
+    engine, before = llm.llm_engine, counters()
+    requests = engine.engine_core.engine_core.scheduler.requests
     engine.add_request("doomed", {"prompt_token_ids": ids}, sampling(4))
-    engine.step()
+    for _ in range(1000):
+        engine.step()
+        if any(r.status == RequestStatus.WAITING_FOR_REMOTE_KVS for r in requests.values()):
+            break
     engine.abort_request(["doomed"])
     outputs = []
     for _ in range(1000):
         if not engine.has_unfinished_requests():
             break
         outputs.extend(engine.step())
-    serve(llm, [[3, 4, 5]], max_tokens=1)
+
+    def ended(found: dict[str, float]) -> bool:
+        return any(found[name] > before[name] for name in ("restored_tokens", "failed_loads"))
+
+    counted_once(llm, ended)
     return [seen(output) for output in outputs if output.outputs[0].token_ids]
 
 
