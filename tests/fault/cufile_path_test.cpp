@@ -206,6 +206,7 @@ TEST_F(CufilePathTest, DamageOnTheDriveIsDamage) {
   EXPECT_LT(load(), kChunks);
   EXPECT_EQ(std::ranges::count(last_.chunk_status, Status::Corrupt), 1) << "one is to blame";
   EXPECT_EQ(metric("corrupt_copies"), 1);
+  ASSERT_TRUE(test::swept(*engine_, space_, kChunks));
   EXPECT_LT(present(), kChunks) << "it and what follows it are gone";
   EXPECT_EQ(fact("gds_path"), "p2p");
 }
