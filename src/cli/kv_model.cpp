@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 
@@ -244,6 +245,9 @@ Result<KvModel> KvModel::parse(const Config& config, KvType type, const std::str
 }
 
 Result<KvModel> KvModel::read(const std::string& path, KvType type) {
+  if (std::filesystem::is_directory(path))
+    return Error{Status::Invalid,
+                 fmt::format("{0}: a directory; name a file, such as {0}/config.json", path)};
   std::ifstream file{path, std::ios::binary};
   if (!file) return Error{Status::NotFound, fmt::format("{}: {}", path, std::strerror(errno))};
   const Config config = Config::parse(file, nullptr, false);

@@ -17,12 +17,14 @@ namespace {
 struct Options {
   CommonOptions common;
   std::string model;
-  KvType type = KvType::Auto;
+  std::string type = "auto";
   uint32_t tp = 1;
   uint32_t chunk = 256;
   double prefill = 0;  // tokens a second; 0: a table
 };
 
+const std::map<std::string, KvType> kTypes{
+    {"auto", KvType::Auto}, {"bf16", KvType::Bf16}, {"fp8", KvType::Fp8}};
 constexpr uint64_t kExampleTokens = 2048;
 constexpr double kRates[] = {1'000, 3'000, 10'000, 30'000, 100'000};
 
@@ -105,7 +107,7 @@ void print(const Options& options, const KvModel& model, const Json& json) {
 }
 
 int run(const Options& options) {
-  const auto model = KvModel::read(options.model, options.type);
+  const auto model = KvModel::read(options.model, kTypes.at(options.type));
   if (!model) return could_not_run(model.error());
   if (!model->can_split(options.tp))
     return could_not_run(fmt::format("--tp {}: the model has {} KV heads, which it does not divide",
@@ -143,9 +145,9 @@ void add_size(CLI::App& app, int& exit_code) {
   command->add_option("--tp", options->tp, "Tensor parallel ranks")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
-  command->add_option("--kv-dtype", options->type, "auto (the model's own), bf16 or fp8 [auto]")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, KvType>{
-          {"auto", KvType::Auto}, {"bf16", KvType::Bf16}, {"fp8", KvType::Fp8}}))
+  command->add_option("--kv-dtype", options->type, "auto is the model's own")
+      ->check(CLI::IsMember(&kTypes))
+      ->capture_default_str()
       ->type_name("TYPE");
   command->add_option("--chunk", options->chunk, "Tokens of a chunk (chunk_size)")
       ->check(CLI::Range(1, 1 << 20))

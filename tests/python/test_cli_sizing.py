@@ -277,6 +277,17 @@ def test_size_names_the_key_that_is_missing(tmp_path):
     assert done.returncode == COULD_NOT_RUN and "--tp" in done.stderr
 
 
+def test_size_says_which_types_and_files_it_takes(tmp_path):
+    help_text = run("size", "--help").stdout
+    assert "{auto,bf16,fp8}" in help_text and "\0" not in help_text
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(LLAMA_8B))
+    done = run("size", "--model", path, "--kv-dtype", "fp16")
+    assert done.returncode == COULD_NOT_RUN and "{auto,bf16,fp8}" in done.stderr
+    done = run("size", "--model", tmp_path)
+    assert done.returncode == COULD_NOT_RUN and f"such as {path}" in done.stderr
+
+
 def test_size_refuses_ranks_that_do_not_divide_the_heads(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(LLAMA_8B))
