@@ -5,12 +5,14 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/unique_ptr.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <optional>
 
+#include "base/log.hpp"
 #include "base/sizes.hpp"
 #include "convert.hpp"
 #include "docs.hpp"
@@ -130,12 +132,20 @@ nb::list metric_catalog_list() {
   return rows;
 }
 
+std::span<const char* const> environment() {
+  size_t count = 0;
+  while (environ[count] != nullptr) ++count;
+  return {environ, count};
+}
+
 void bind_config(nb::module_& m) {
   nb::class_<Config> config(m, "Config", docs::kConfig);
   config.def_static(
       "from_entries",
       [](const std::vector<EntryTuple>& entries) {
         const auto converted = entries_from_tuples(entries);
+        for (const std::string& sentence : misspelt_variables(environment()))
+          log_once(LogLevel::Warning, sentence);
         return value_or_throw(
             load_config(converted, [](const char* name) { return std::getenv(name); }));
       },

@@ -55,9 +55,13 @@ def entries_of(extra_config: Mapping[str, Any]) -> list[Entry]:
         return flatten(inline)
     if not isinstance(path, str):
         raise ConfigError(f'"config" must be the path of a YAML file, not {path!r}')
-    merged = {entry[0]: entry for entry in flatten(read_file(path))}
-    merged.update((entry[0], entry) for entry in flatten(inline))
-    return list(merged.values())
+    entries = flatten(inline)
+    inline_keys = {_key_of(entry) for entry in entries}
+    return [e for e in flatten(read_file(path)) if _key_of(e) not in inline_keys] + entries
+
+
+def _key_of(entry: Entry) -> str:
+    return entry[0].removeprefix("gds_config.")  # whose keys may stand at the top level
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str, entries: list[Entry]) -> None:

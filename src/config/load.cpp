@@ -119,4 +119,18 @@ Result<Config> load_config(std::span<const ConfigEntry> entries, const Environme
   return config;
 }
 
+std::vector<std::string> misspelt_variables(std::span<const char* const> environment) {
+  constexpr size_t kTypo = 2;  // edits
+  std::vector<std::string> sentences;
+  for (const std::string_view entry : environment) {
+    const std::string_view name = entry.substr(0, entry.find('='));
+    if (!name.starts_with("PENSTOCK_")) continue;
+    const ConfigKey* const meant = nearest_variable(name, kTypo);
+    if (meant != nullptr && meant->variable() != name)
+      sentences.push_back(fmt::format("{} sets nothing: no key has it; {} is the nearest", name,
+                                      meant->variable()));
+  }
+  return sentences;
+}
+
 }  // namespace penstock

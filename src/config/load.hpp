@@ -28,6 +28,9 @@ using EnvironmentLookup = std::function<const char*(const char*)>;
 // PENSTOCK_<KEY> (upper-case last part of the path; lists split at commas) wins over `entries`.
 Result<Config> load_config(std::span<const ConfigEntry> entries, const EnvironmentLookup& lookup);
 
+// A sentence for each variable ("NAME=value") that is no key's but is spelt much like one.
+std::vector<std::string> misspelt_variables(std::span<const char* const> environment);
+
 // In yaml.cpp, which alone needs yaml-cpp: a program that uses neither links without it.
 Result<std::vector<ConfigEntry>> parse_yaml(const std::string& text);
 Result<std::vector<ConfigEntry>> read_yaml(const std::string& path);

@@ -7,6 +7,8 @@
 namespace penstock {
 namespace {
 
+constexpr size_t kLongest = 256;  // bounds the work that a hostile key can cause
+
 // Levenshtein's distance, one row of the table at a time.
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
@@ -26,7 +28,6 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 }  // namespace
 
 const ConfigKey& nearest_key(std::string_view path) {
-  constexpr size_t kLongest = 256;  // bounds the work that a hostile key can cause
   const size_t dot = path.rfind('.');
   const std::string_view leaf = path.substr(dot + 1).substr(0, kLongest);
   const std::string_view section = path.substr(0, dot == path.npos ? 0 : dot).substr(0, kLongest);
@@ -37,6 +38,17 @@ const ConfigKey& nearest_key(std::string_view path) {
   const auto keys = config_keys();
   return *std::min_element(keys.begin(), keys.end(),
                            [&](const auto& a, const auto& b) { return distance(a) < distance(b); });
+}
+
+const ConfigKey* nearest_variable(std::string_view name, size_t at_most) {
+  const ConfigKey* nearest = nullptr;
+  for (const ConfigKey& key : config_keys()) {
+    const size_t distance = edit_distance(name.substr(0, kLongest), key.variable());
+    if (distance > at_most) continue;
+    nearest = &key;
+    at_most = distance;
+  }
+  return nearest;
 }
 
 }  // namespace penstock

@@ -43,6 +43,15 @@ def test_an_inline_key_wins_over_the_file(tmp_path: Path):
     assert sorted(entries) == [("chunk_size", ["128"], False), ("log_level", ["error"], False)]
 
 
+@pytest.mark.parametrize("written", ["cache_dir: /a", "gds_config: {cache_dir: /a}"])
+@pytest.mark.parametrize("inline", [{"cache_dir": "/b"}, {"gds_config": {"cache_dir": "/b"}}])
+def test_an_inline_key_wins_however_each_is_written(tmp_path: Path, written: str, inline: dict):
+    file = tmp_path / "penstock.yaml"
+    file.write_text(written)
+    config = Config.from_entries(entries_of({"config": str(file)} | inline))
+    assert config.cache_dir == ["/b"]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

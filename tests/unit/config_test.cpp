@@ -119,6 +119,19 @@ TEST(Config, EveryKeyReachesItsOwnField) {
   }
 }
 
+TEST(Config, AVariableThatIsNearlyAKeysIsNamed) {
+  const char* const set[] = {"PENSTOCK_CHUNKSIZE=512",
+                             "PENSTOCK_CHUNK_SIZE=512",
+                             "PENSTOCK_CLI=x",
+                             "PENSTOCK_PORT=tcp://10.0.0.1:80",
+                             "HOME=/",
+                             "PENSTOCK_"};
+  const std::vector<std::string> said = misspelt_variables(set);
+  ASSERT_EQ(said.size(), 1u);
+  EXPECT_EQ(said[0],
+            "PENSTOCK_CHUNKSIZE sets nothing: no key has it; PENSTOCK_CHUNK_SIZE is the nearest");
+}
+
 TEST(Config, EnableGdsTakesTrueAndFalseHoweverWrittenAndForce) {
   for (const auto& [written, value] : {std::pair{"yes", "true"},
                                        {"True", "true"},
