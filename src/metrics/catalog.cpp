@@ -337,6 +337,11 @@ void add_connector(std::vector<Metric>& rows) {
         "Tokens whose KV came from the store. vLLM's own external hits count what was claimed, "
         "failed loads included; this counts what happened.",
         {{"", "restored_tokens"}}},
+       {"penstock_in_step_loads_total",
+        kCounter,
+        kConnector,
+        "Loads within the step that uses them, not beside the steps.",
+        {{"", "in_step_loads"}}},
        {"penstock_saved_tokens_total",
         kCounter,
         kConnector,
