@@ -16,7 +16,7 @@ namespace {
 
 struct Options {
   CommonOptions common;
-  std::string dir = ".";
+  std::vector<std::string> dirs{"."};
   std::string gpu = "0";
 };
 
@@ -90,16 +90,22 @@ Json to_json(const Examination& found, const GdsExamination& gds, const TuningEx
 }
 
 int run(const Options& options) {
-  const auto found = examine(options.dir);
-  if (!found) return could_not_run(found.error());
-  const auto gds = examine_gds(found->examined, options.gpu, found->machine.mount);
-  const auto tuning = examine_tuning({.directory = found->examined,
-                                      .raw_read_gbs = found->raw_read_gbs,
-                                      .system_root = {},
-                                      .wait = {}});
-  print(*found, gds, tuning);
-  return write_json(options.common, to_json(*found, gds, tuning),
-                    found->problems.empty() ? kGood : kShortfall);
+  Json reports = Json::array();
+  int code = kGood;
+  for (const std::string& directory : options.dirs) {
+    const auto found = examine(directory);
+    if (!found) return could_not_run(found.error());
+    const auto gds = examine_gds(found->examined, options.gpu, found->machine.mount);
+    const auto tuning = examine_tuning({.directory = found->examined,
+                                        .raw_read_gbs = found->raw_read_gbs,
+                                        .system_root = {},
+                                        .wait = {}});
+    if (!reports.empty()) fmt::print("\n");
+    print(*found, gds, tuning);
+    reports.push_back(to_json(*found, gds, tuning));
+    if (!found->problems.empty()) code = kShortfall;
+  }
+  return write_json(options.common, reports.size() == 1 ? reports.front() : reports, code);
 }
 
 }  // namespace
@@ -123,7 +129,11 @@ void add_doctor(CLI::App& app, int& exit_code) {
       "  penstock doctor --dir /mnt/nvme/llm_cache --json doctor.json\n"
       "\n"
       "Exit code: 0 a store works here (there may be advice), 1 it does not, 2 could not run.");
-  command->add_option("--dir", options->dir, "Directory where the cache is, or would be")
+  command
+      ->add_option("--dir", options->dirs,
+                   "Directory where the cache is, or would be. Several, separated by commas, are "
+                   "examined one after the other; --json then writes a list")
+      ->delimiter(',')
       ->envname("PENSTOCK_CACHE_DIR")
       ->capture_default_str()
       ->type_name("DIR");

@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -27,6 +28,35 @@ constexpr uint64_t kMeasured = 256 * 1024 * 1024;
 constexpr uint64_t kStaging = 40 * 1024 * 1024;  // what an engine registers at io_depth 32
 
 constexpr double kSlowDriveGbs = 0.4;
+
+struct Caveat {
+  std::string_view type;  // of a file system, as /proc/self/mountinfo has it
+  std::string_view text;
+};
+constexpr std::string_view kGone =
+    "is host memory, which a restart of the machine empties. Use a directory on ext4 or xfs; "
+    "backend: [local, gds] keeps copies in memory besides.";
+constexpr std::string_view kRemote =
+    "is not a local file system: reads are as fast as what it stands on, and locks are only as "
+    "good. Use a directory on ext4 or xfs on a local drive.";
+constexpr auto kCaveats = std::to_array<Caveat>({
+    {"tmpfs", kGone},
+    {"ramfs", kGone},
+    {"overlay",
+     "is the container's own file system, which goes with the container. Mount a directory of the "
+     "host, on ext4 or xfs, and use that."},
+    {"btrfs",
+     "can end a process that writes to it when it is full. Keep some of it free, or use a "
+     "directory on ext4 or xfs."},
+    {"nfs", kRemote},
+    {"nfs4", kRemote},
+    {"cifs", kRemote},
+    {"smb3", kRemote},
+    {"ceph", kRemote},
+    {"lustre", kRemote},
+    {"9p", kRemote},
+    {"virtiofs", kRemote},
+});
 
 // Absolute, without dots and without a slash at its end.
 fs::path normal_path(const std::string& directory) {
@@ -59,14 +89,22 @@ void check_limits(Examination& found) {
     found.memlock_bytes = limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
 }
 
+void check_file_system(Examination& found) {
+  const std::string& type = found.machine.mount.type;
+  for (const Caveat& caveat : kCaveats)
+    if (type == caveat.type)
+      found.advice.push_back(fmt::format("{} ({}) {}", found.directory, type, caveat.text));
+}
+
 void check_access(Examination& found) {
   struct stat status {};
-  if (found.examined == found.directory && stat(found.examined.c_str(), &status) == 0 &&
-      (status.st_mode & S_IWOTH) != 0)
-    found.advice.push_back(fmt::format(
-        "Everybody may write to {0}, so it cannot be the cache directory itself. Use a directory "
-        "inside it, or: chmod o-w {0}",
-        found.directory));
+  if (found.examined != found.directory || stat(found.examined.c_str(), &status) != 0) return;
+  if ((status.st_mode & S_IWOTH) == 0) return;
+  const bool is_meant = (status.st_mode & S_ISVTX) != 0;  // as /tmp is
+  found.advice.push_back(
+      fmt::format("Everybody may write to {0}, so it cannot be the cache directory itself. Use a "
+                  "directory inside it{1}.",
+                  found.directory, is_meant ? "" : ", or: chmod o-w " + found.directory));
 }
 
 void check_engine(Examination& found) {
@@ -166,12 +204,13 @@ Result<Examination> examine(const std::string& directory) {
   found.examined = *examined;
   found.machine = describe_machine(found.examined);
   check_limits(found);
+  check_file_system(found);
   check_access(found);
   check_engine(found);
   auto scratch = TempDir::create(found.examined, ".penstock-doctor");
   if (!scratch) {
     found.problems.push_back(scratch.error().message);
-    found.speed_reason = "nothing can be written here";
+    found.direct_reason = found.speed_reason = "nothing can be written here";
     return found;
   }
   check_store(found, *scratch);

@@ -87,6 +87,10 @@ void advise_link(const PcieLink& link, const std::string& what, TuningExaminatio
 void advise_driver(TuningExamination& found) {
   if (found.driver.empty()) return;
   const unsigned branch = branch_of(found.driver);
+  if (found.built_for.empty())
+    found.advice.push_back(
+        "There is an NVIDIA driver, but this build has no CUDA and cannot use the GPU: build it "
+        "again with nvcc on the PATH.");
   if (branch < kOldestDriver)
     found.advice.push_back(
         fmt::format("The NVIDIA driver {} is too old for GPUDirect Storage: install {} or later.",

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -11,6 +13,7 @@
 #include "cli/namespaces.hpp"
 #include "cli/store_view.hpp"
 #include "cli/table.hpp"
+#include "store/space.hpp"
 
 namespace penstock::cli {
 namespace {
@@ -24,6 +27,15 @@ Json pools_json(StoreView& view) {
                      {"free_bytes", rows[i].free * view.block_size()},
                      {"problem", view.pools()[i].problem}});
   return pools;
+}
+
+// What the store can still take: up to its capacity, and no more than its drives have.
+uint64_t free_bytes(const StoreTotals& totals, uint64_t used, const StoreView& view) {
+  std::vector<std::string> directories;
+  for (const PoolFile& pool : view.pools())
+    if (pool.fd) directories.push_back(std::filesystem::path{pool.path}.parent_path().string());
+  const uint64_t room = totals.blocks_free * totals.block_size + space_of(directories).available;
+  return std::min(room, totals.max_bytes - std::min(totals.max_bytes, used));
 }
 
 void print(const Json& json) {
@@ -62,7 +74,7 @@ int run(const CommonOptions& common) {
   const std::vector<LiveRow> rows = live_rows(common.dir.front());
   const Json json = {{"capacity_bytes", totals->max_bytes},
                      {"used_bytes", used},
-                     {"free_bytes", totals->max_bytes > used ? totals->max_bytes - used : 0},
+                     {"free_bytes", free_bytes(*totals, used, *view)},
                      {"index_bytes", totals->index_bytes},
                      {"block_bytes", totals->block_size},
                      {"copies", totals->copies},
@@ -83,10 +95,11 @@ void add_stats(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<CommonOptions>();
   CLI::App* command = app.add_subcommand("stats", "Say how full a store is");
   command->footer(
-      "Capacity is what the store was last opened with; pool files grow towards it as needed. "
-      "Used\n"
-      "counts blocks that hold copies or are being written, and the index. \"Written today\" is "
-      "what\n"
+      "Capacity is what the store was last opened with; pool files grow towards it in steps, as "
+      "needed. Used\n"
+      "counts blocks that hold copies or are being written, and the index. Free is what is left of "
+      "the\n"
+      "capacity, or what the drives still have if that is less. \"Written today\" is what\n"
       "the daily write limit counts (days of UTC). Evictions are copies, since the index was made. "
       "May\n"
       "run while engines use the store.\n"

@@ -30,11 +30,16 @@ PoolFile find_pool(const PoolRow& row, std::vector<std::string> directories, int
 
 }  // namespace
 
-Result<StoreView> StoreView::open(const std::vector<std::string>& directories, int flags) {
-  auto inspector = Inspector::open(directories.front());
+Result<std::unique_ptr<Inspector>> open_inspector(const std::string& directory) {
+  auto inspector = Inspector::open(directory);
   if (inspector.status() == Status::NotFound)
     return Error{Status::NotFound,
-                 fmt::format("no store in {}: {}", directories.front(), inspector.error().message)};
+                 fmt::format("no store in {}: {}", directory, inspector.error().message)};
+  return inspector;
+}
+
+Result<StoreView> StoreView::open(const std::vector<std::string>& directories, int flags) {
+  auto inspector = open_inspector(directories.front());
   if (!inspector) return inspector.take_error();
   StoreView view;
   view.inspector_ = std::move(*inspector);

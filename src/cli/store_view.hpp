@@ -21,6 +21,9 @@ struct PoolFile {
   std::string problem;  // why it is not
 };
 
+// NotFound, in a sentence: there is no store in `directory`.
+Result<std::unique_ptr<Inspector>> open_inspector(const std::string& directory);
+
 class StoreView {
  public:
   // The first directory holds the index. `flags` of open(2) for the pool files. A pool that is not

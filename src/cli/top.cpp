@@ -10,9 +10,9 @@
 #include "cli/command.hpp"
 #include "cli/live_view.hpp"
 #include "cli/screen.hpp"
+#include "cli/store_view.hpp"
 #include "cli/table.hpp"
 #include "store/clock.hpp"
-#include "store/inspect.hpp"
 
 namespace penstock::cli {
 namespace {
@@ -73,7 +73,7 @@ Json json_of(const Snapshot& seen) {
 
 int run(const Options& options) {
   const std::string& directory = options.common.dir.front();
-  auto inspector = Inspector::open(directory);
+  auto inspector = open_inspector(directory);
   if (!inspector) return could_not_run(inspector.error());
   auto before = look(**inspector, directory);
   if (!before) return could_not_run(before.error());

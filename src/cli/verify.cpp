@@ -59,7 +59,10 @@ void print(const Report& report) {
   fmt::print("{} copies, {} read and right, {:.2f} GB/s; {} damaged\n", check.copies,
              format_bytes(check.bytes), rate, check.damaged.size());
   if (check.unreachable != 0)
-    fmt::print("{} copies are in pools that are not there\n", check.unreachable);
+    fmt::print(
+        "{} copies are in pools that are not there: mount their drives, or name every "
+        "directory of cache_dir in --dir\n",
+        check.unreachable);
   if (check.evicted != 0)
     fmt::print("{} copies were evicted while they were being read\n", check.evicted);
 }
@@ -105,7 +108,7 @@ Result<void> repair(const Options& options, Report& report) {
 int run(const Options& options) {
   auto report = examine_store(options.common.dir);
   if (report.status() == Status::Corrupt) {
-    fmt::print("DAMAGED  {}\n", report.error().message);
+    fmt::print("UNUSABLE  {}\n", report.error().message);
     fmt::print(
         "The next process that opens the store alone sets this index aside and begins a new "
         "one: nothing wrong is ever loaded, and the cache starts empty.\n");

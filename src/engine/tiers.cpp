@@ -1,11 +1,15 @@
 #include "engine/tiers.hpp"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <future>
 
 #include "base/log.hpp"
 #include "base/sizes.hpp"
 #include "store/memory_directory.hpp"
+#include "store/space.hpp"
 
 namespace penstock {
 namespace {
@@ -60,6 +64,18 @@ Result<StoreOptions> memory_options(const Config& config) {
   return options;
 }
 
+// No error: the store grows as far as there is room.
+void warn_of_size(const GdsConfig& gds) {
+  const uint64_t room = space_of(gds.cache_dir).capacity;
+  if (gb_to_bytes(gds.max_cache_size_gb) <= room) return;
+  log_once(
+      LogLevel::Warning,
+      fmt::format("gds_config.max_cache_size_gb: {} GB are more than the drive of {} has, {:.3g} "
+                  "GB: the store takes what is there, but for min_free_gb",
+                  gds.max_cache_size_gb, fmt::join(gds.cache_dir, ", "),
+                  static_cast<double>(room) / double{kGb}));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Tiers>> Tiers::open(const Config& config, const std::vector<CopyMap>& maps) {
@@ -73,6 +89,7 @@ Result<std::unique_ptr<Tiers>> Tiers::open(const Config& config, const std::vect
       gds = std::move(*store);
     else
       left_out["gds"] = store.error().message;
+    if (gds) warn_of_size(config.gds_config);
   }
   if (wants(config, "local")) {
     auto options = memory_options(config);

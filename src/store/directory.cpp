@@ -95,7 +95,8 @@ Result<std::string> prepare_directory(const std::string& given) {
   }
   if (!S_ISDIR(about.st_mode)) return refuse(path, "is not a directory");
   if (about.st_mode & S_IWOTH)
-    return refuse(path, "can be written to by everybody; run: chmod o-w " + path);
+    return refuse(path, "can be written to by everybody; use a directory inside it" +
+                            (about.st_mode & S_ISVTX ? "" : ", or run: chmod o-w " + path));
   if (about.st_uid != ::geteuid() && is_open_to_all(parent_of(path)))
     return refuse(path, "lies where everybody may make directories, and belongs to user " +
                             std::to_string(about.st_uid) + "; remove it or name another");

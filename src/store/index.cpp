@@ -1,6 +1,8 @@
 #include "store/index.hpp"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -68,7 +70,8 @@ Result<void> check_version(Database& db, const std::string& path) {
     return Error{Status::Corrupt, "index " + path + ": not an index of penstock"};
   if (version != kFormatVersion) {
     return Error{Status::Corrupt, "index " + path + ": format version " + std::to_string(version) +
-                                      ", this program reads " + std::to_string(kFormatVersion)};
+                                      ", this program reads " + std::to_string(kFormatVersion) +
+                                      ": another version of Penstock wrote it and can use it"};
   }
   return {};
 }
@@ -105,9 +108,12 @@ Result<std::unique_ptr<Index>> Index::open(const IndexOptions& options, LockFile
 }
 
 Result<std::unique_ptr<Index>> Index::open_to_read(const std::string& path) {
-  struct stat about {};
-  if (::stat(path.c_str(), &about) != 0)
-    return Error{Status::NotFound, path + ": " + std::system_category().message(errno)};
+  if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK, AT_EACCESS) != 0) {
+    const bool absent = errno == ENOENT || errno == ENOTDIR;
+    return Error{absent ? Status::NotFound : Status::Io,
+                 path + ": " + std::system_category().message(errno) +
+                     (errno == EACCES ? "; run this as the user whose store it is" : "")};
+  }
   // Not read-only for SQLite: to read the write-ahead log it writes to the shared memory.
   auto opened = Database::open(path, SQLITE_OPEN_READWRITE, "");
   if (!opened) return opened.take_error();

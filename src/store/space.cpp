@@ -67,15 +67,17 @@ FileSystemSpace file_system_space(const std::string& directory) noexcept {
   return {about.f_blocks * about.f_frsize, about.f_bavail * about.f_frsize};
 }
 
-uint64_t capacity_of(std::span<const std::string> directories) noexcept {
+FileSystemSpace space_of(std::span<const std::string> directories) noexcept {
   std::set<dev_t> seen;
-  uint64_t bytes = 0;
+  FileSystemSpace sum;
   for (const std::string& directory : directories) {
     struct stat about {};
     if (::stat(directory.c_str(), &about) != 0 || !seen.insert(about.st_dev).second) continue;
-    bytes += file_system_space(directory).capacity;
+    const FileSystemSpace space = file_system_space(directory);
+    sum.capacity += space.capacity;
+    sum.available += space.available;
   }
-  return bytes;
+  return sum;
 }
 
 uint64_t file_size(const std::string& path) noexcept {

@@ -41,7 +41,7 @@ struct FileSystemSpace {
 };
 FileSystemSpace file_system_space(const std::string& directory) noexcept;
 // Sum over the file systems that these directories are on, each counted once.
-uint64_t capacity_of(std::span<const std::string> directories) noexcept;
+FileSystemSpace space_of(std::span<const std::string> directories) noexcept;
 uint64_t file_size(const std::string& path) noexcept;  // by stat; 0 if there is none
 
 }  // namespace penstock

@@ -19,7 +19,7 @@ constexpr size_t kCommitBatch = 128;
 StoreCore::StoreCore(const StoreOptions& options, StoreParts parts)
     : options_{options}, parts_{std::move(parts)} {
   write_limit_ = options_.max_write_bytes_per_day < 0
-                     ? capacity_of(parts_.directories)
+                     ? space_of(parts_.directories).capacity
                      : static_cast<uint64_t>(options_.max_write_bytes_per_day);
   if (parts_.index)
     keeper_.emplace(parts_, options_.min_free_bytes, *options_.clock);

@@ -4,7 +4,9 @@ import json
 import os
 import pathlib
 import shutil
+import sqlite3
 import subprocess
+import tempfile
 
 import pytest
 
@@ -228,6 +230,24 @@ def test_a_pool_that_is_gone_is_damage(store, tmp_path):
     pool_file(store).unlink()
     done = run("verify", "--dir", store)
     assert done.returncode == SHORTFALL, done.stdout + done.stderr
+    assert "every directory of cache_dir" in done.stdout
+
+
+def test_an_index_of_another_version_is_not_called_damage(store):
+    with sqlite3.connect(store / "penstock.db") as index:
+        index.execute("PRAGMA user_version = 2")
+    index.close()
+    done = run("verify", "--dir", store)
+    assert done.returncode == SHORTFALL
+    assert "UNUSABLE" in done.stdout and "DAMAGED" not in done.stdout
+    assert "another version of Penstock wrote it" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["ls", "stats", "verify", "top"])
+def test_a_directory_without_a_store_is_called_so(tmp_path, command):
+    done = run(command, "--dir", tmp_path)
+    assert done.returncode == COULD_NOT_RUN
+    assert f"no store in {tmp_path}" in done.stderr
 
 
 def test_an_index_of_random_bytes_is_damage_and_no_crash(store):
@@ -254,6 +274,16 @@ def test_ls_lists_namespaces_and_copies(demo, tmp_path):
         assert sum(extent["bytes"] for extent in copy["extents"]) == CHUNK_BYTES
     done = run("ls", "--dir", demo[0], "--copies", 999)
     assert done.returncode == COULD_NOT_RUN and "999" in done.stderr
+
+
+def test_stats_promise_no_more_than_the_drive_has(store, tmp_path):
+    with sqlite3.connect(store / "penstock.db") as index:
+        index.execute("UPDATE meta SET max_bytes = 1e15")
+    index.close()
+    report = run_json(tmp_path / "stats.json", "stats", "--dir", store)
+    space = os.statvfs(store)
+    assert report["capacity_bytes"] == 10**15
+    assert 0 < report["free_bytes"] <= space.f_blocks * space.f_frsize
 
 
 def test_stats_add_up(demo, tmp_path):
@@ -310,6 +340,23 @@ def test_doctor_refuses_a_file(tmp_path):
     done = run("doctor", "--dir", tmp_path / "file")
     assert done.returncode == COULD_NOT_RUN
     assert "not a directory" in done.stderr
+
+
+def test_doctor_takes_the_list_of_the_variable(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    out = tmp_path / "doctor.json"
+    done = run("doctor", "--json", out, env={"PENSTOCK_CACHE_DIR": f"{tmp_path}/a,{tmp_path}/b"})
+    assert done.returncode == GOOD, done.stderr
+    reports = json.loads(out.read_text())
+    assert [report["directory"] for report in reports] == [f"{tmp_path}/a", f"{tmp_path}/b"]
+
+
+def test_doctor_warns_of_memory_that_a_restart_empties():
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="penstock-test-") as directory:
+        done = run("doctor", "--dir", directory)
+    assert f"{directory} (tmpfs) is host memory" in done.stdout
+    assert "Nothing to change" not in done.stdout
 
 
 def test_doctor_warns_of_a_world_writable_directory(tmp_path):

@@ -1,7 +1,10 @@
 // Inspector: what people see of a store.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "store/inspect.hpp"
+#include "support/child.hpp"
 #include "support/store_rig.hpp"
 
 namespace penstock::test {
@@ -39,6 +42,20 @@ TEST(Inspector, ShowsAStoreThatIsInUse) {
   rig.store.reset();
   StoreRig again{options_for(directory.path(), 64 * kMib)};
   EXPECT_TRUE(again.has(5000));
+}
+
+TEST(Inspector, SaysWhoseStoreItIsWhenItMayNotLook) {
+  TempDir directory;
+  StoreRig rig{options_for(directory.path(), 64 * kMib)};
+  ASSERT_EQ(::chmod(directory.path().c_str(), 0700), 0);
+  const std::string said = in_child([&]() -> std::string {
+    if (::geteuid() == 0 && ::seteuid(65534) != 0) return "cannot give up root";
+    const auto opened = Inspector::open(directory.path());
+    return opened ? "opened" : std::string{to_string(opened.status())} + opened.error().message;
+  });
+  if (::geteuid() != 0) GTEST_SKIP() << "needs another user to be";
+  EXPECT_TRUE(said.starts_with(to_string(Status::Io))) << said;
+  EXPECT_NE(said.find("as the user whose store it is"), std::string::npos) << said;
 }
 
 }  // namespace

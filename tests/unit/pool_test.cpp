@@ -166,6 +166,8 @@ TEST(Directory, WhatIsWrongWithItIsSaid) {
   // Where everybody may make directories, as on /dev/shm, it must be this user's own.
   ASSERT_TRUE(prepare_directory(parent / "shared"));
   ASSERT_EQ(::chmod((parent / "shared").c_str(), 01777), 0);
+  EXPECT_NE(refusal(parent / "shared").find("use a directory inside it"), std::string::npos);
+  EXPECT_EQ(refusal(parent / "shared").find("chmod"), std::string::npos) << "it is meant to be so";
   ASSERT_EQ(::mkdir((parent / "shared/cache").c_str(), 0700), 0);
   EXPECT_TRUE(prepare_directory(parent / "shared/cache"));
   if (::chown((parent / "shared/cache").c_str(), 12345, 12345) == 0) {  // only root may

@@ -66,10 +66,10 @@ TEST(Space, OneFileSystemCountsOnce) {
   TempDir a;
   TempDir b;
   const std::vector<std::string> both{a.path(), b.path()};
-  EXPECT_GT(capacity_of(both), 0u);
-  EXPECT_EQ(capacity_of(both), file_system_space(a.path()).capacity);
+  EXPECT_GT(space_of(both).capacity, 0u);
+  EXPECT_EQ(space_of(both).capacity, file_system_space(a.path()).capacity);
   const std::vector<std::string> none{a / "none"};
-  EXPECT_EQ(capacity_of(none), 0u);
+  EXPECT_EQ(space_of(none).capacity, 0u);
 }
 
 // Bytes of index a block in a store of one-block copies that has been through `rounds` complete
