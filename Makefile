@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help deps engine build demo test test-cpp test-sanitizers test-python test-vllm test-gpu bench-gpu bench-vllm gpu-bundle fuzz lint format bench docs clean
+.PHONY: help deps engine build wheel demo test test-cpp test-sanitizers test-python test-vllm test-gpu bench-gpu bench-vllm gpu-bundle fuzz lint format bench docs clean
 
 VENV := build/venv/bin
 CMAKE = $(VENV)/cmake
@@ -13,6 +13,7 @@ CMAKE_FLAGS ?=
 NVCC = $(if $(shell command -v nvcc),,$(patsubst %,-DCMAKE_CUDA_COMPILER=%,$(wildcard $(CURDIR)/build/venv/lib/python3*/site-packages/nvidia/cu13/bin/nvcc)))
 RESULTS := $(CURDIR)/build/test-results
 GPU_PYTHON ?= $(VENV)/python
+PYTHON ?= python3
 FUZZ_SECONDS ?= 60
 export PATH := /usr/bin:$(PATH)
 
@@ -31,6 +32,11 @@ build: deps  ## build/penstock, the extension, tests and benchmarks
 	@ninja -C build/release -j$(JOBS) --quiet
 	@ln -sfn release/penstock build/penstock
 	@ln -sfn release/python build/python
+
+wheel: deps  ## build/dist/penstock-*.whl, kernels included; PYTHON=python3.12 chooses whose
+	@CMAKE_ARGS="$(NVCC) $(CMAKE_FLAGS)" $(PYTHON) -m pip --disable-pip-version-check wheel --quiet . --no-deps \
+	  --wheel-dir build/dist
+	@ls build/dist/*.whl
 
 demo: build engine  ## save and restore a long prompt without an engine, then through a real vLLM
 	build/penstock demo

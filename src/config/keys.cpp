@@ -37,8 +37,9 @@ std::vector<ConfigKey> make_keys() {
                "node share (local), on other nodes (remote; not built yet), or a list of them from "
                "fast to slow: [local, gds]. With both, saves go to memory and from there to the "
                "drives, and what is loaded from a drive is kept in memory too. Of a list, one that "
-               "cannot start is left out with a warning (metric: backends_left_out). Behind them "
-               "may stand Python classes, as package.module:Class; see docs/user-document.md.",
+               "cannot start is left out with a warning (metric: backends_left_out); a size of "
+               "local_config that does not fit is refused. Behind them may stand Python classes, "
+               "as package.module:Class; see docs/user-document.md.",
        .choices = {"gds", "local", "remote"},
        .takes_classes = true},
       {.name = "cache_dir",
@@ -219,7 +220,8 @@ std::vector<ConfigKey> make_keys() {
       {.name = "load_policy",
        .access = &field<&C::load_policy>,
        .help = "auto: a hit is loaded as far as that is expected to be sooner than computing it "
-               "again, from the measured speeds of both. always: every hit is loaded.",
+               "again, from the measured speeds of both; until the engine's is known, after three "
+               "steps of 256 tokens or more, everything is computed. always: every hit is loaded.",
        .choices = {"auto", "always"}},
       {.name = "load_in_step",
        .access = &field<&C::load_in_step>,
