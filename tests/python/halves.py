@@ -97,9 +97,11 @@ class Pair:
         ended: set[str] | None = None,
         mode: CUDAGraphMode = CUDAGraphMode.NONE,
         at_layer: Callable[[str], None] = lambda name: None,
+        over: Sequence[Request] = (),
     ) -> Results:
         """One step. `new`: requests with block ids, computed tokens and scheduled tokens.
-        `at_layer`: what a pass does with each layer; one that is FULL asks for none."""
+        `at_layer`: what a pass does with each layer; one that is FULL asks for none. `over`:
+        requests that end with it, which vLLM says before it hands over the step's report."""
         output = step_output(*new)
         meta = self.scheduler.build_step(output)
         self.worker.fence(meta)
@@ -110,7 +112,10 @@ class Pair:
                 self.worker.wait_for_layer(name)
             at_layer(name)
         self.worker.submit_saves(meta)
-        return self.report(self.worker.results(ended or set()))
+        results = self.worker.results(ended or set())
+        for request in over:
+            self.scheduler.finished(request)
+        return self.report(results)
 
     def report(self, results: Results) -> Results:
         self.scheduler.take_output(
@@ -153,10 +158,16 @@ def vllm_config(model: Path, overlapping: bool = False) -> Any:
             hf_config=hf_config,
             dtype=torch.float32,
             quantization=None,
+            multimodal_config=None,
+            max_model_len=1024,
+            seed=0,
         ),
+        load_config=SimpleNamespace(load_format="auto"),
         scheduler_config=SimpleNamespace(async_scheduling=overlapping),
         parallel_config=SimpleNamespace(tensor_parallel_size=1, pipeline_parallel_size=1),
-        cache_config=SimpleNamespace(cache_dtype="auto", prefix_caching_hash_algo="sha256"),
+        cache_config=SimpleNamespace(
+            cache_dtype="auto", prefix_caching_hash_algo="sha256", enable_prefix_caching=True
+        ),
     )
 
 

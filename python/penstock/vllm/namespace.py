@@ -60,6 +60,17 @@ def describe(
     import vllm
 
     model_config, parallel = vllm_config.model_config, vllm_config.parallel_config
+    settings = {
+        "quantization_config": getattr(model_config, "quantization_config", None),
+        # The hash of an image has those of its request only.
+        "mm_processor_kwargs": getattr(model_config.multimodal_config, "mm_processor_kwargs", None),
+        # Beyond what a model was trained for, LongRoPE turns every key by other angles.
+        "max_model_len": model_config.max_model_len if _has_long_rope(model_config) else None,
+        # Noise of a seed, whatever the weight files hold.
+        "weights": f"dummy, seed {model_config.seed}"
+        if vllm_config.load_config.load_format == "dummy"
+        else None,
+    }
     return {
         "format": FORMAT_VERSION,
         "engine": "vllm",
@@ -77,6 +88,7 @@ def describe(
         # The block hash is a hash of a pickle, whose bytes are not promised across versions.
         "vllm": ".".join(vllm.__version__.split(".")[:2]),
         "epoch": reset,
+        **{name: str(value) for name, value in settings.items() if value is not None},
     }
 
 
@@ -106,6 +118,10 @@ def _config_of(model_config: Any) -> dict[str, Any]:
     for key in ("transformers_version", "_name_or_path"):  # say nothing about the KV
         config.pop(key, None)
     return config
+
+
+def _has_long_rope(model_config: Any) -> bool:
+    return '"longrope"' in canonical(_config_of(model_config))
 
 
 def _model_directory(model_config: Any) -> Path:
