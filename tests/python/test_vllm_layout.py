@@ -250,3 +250,12 @@ def test_the_fingerprint_tells_orders_apart_and_forgets_the_number_of_blocks():
     more = torch.zeros(3 * BLOCKS, HEADS, TOKENS, 2 * HEAD_DIM, dtype=torch.bfloat16)
     assert fingerprint(heads) != fingerprint(tokens.permute(0, 2, 1, 3))
     assert fingerprint(heads) == fingerprint(more, 3 * BLOCKS)
+
+
+@pytest.mark.parametrize("uniform", [False, True])
+def test_refuses_layers_whose_tokens_attend_to_later_ones(uniform: bool):
+    spec = full(non_causal=True)
+    if uniform:
+        spec = SimpleNamespace(kv_cache_specs={"g0.l0": full(), "g0.l1": spec})
+    with pytest.raises(UnsupportedLayout, match="attend to later ones"):
+        make_plan(config(spec), 64, TOKENS)

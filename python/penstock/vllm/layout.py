@@ -127,6 +127,12 @@ def _check_group(group: Any) -> None:
     if kind not in _SUPPORTED:
         reason = _REASONS.get(kind, f"KV caches of the kind {kind} are not supported yet")
         raise UnsupportedLayout(f"{reason} (layers {', '.join(group.layer_names)})")
+    inner = getattr(group.kv_cache_spec, "kv_cache_specs", {})
+    if any(getattr(s, "non_causal", False) for s in [group.kv_cache_spec, *inner.values()]):
+        raise UnsupportedLayout(
+            "layers whose tokens attend to later ones are not supported: their KV depends on more "
+            f"than what stands before it ({group.layer_names[0]}, ...)"
+        )
     for attribute, why in (
         ("is_eagle_group", "draft model layers"),
         ("host_resident", "layers kept in host memory"),
