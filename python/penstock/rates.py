@@ -8,6 +8,9 @@ allocates more than a few floats.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 _RIDGE = 1e-3  # the second term stays zero as long as nothing tells it from the first
 
 
@@ -86,14 +89,19 @@ class TierRate:
 
     Errors are relative to what a middling drive takes, so that one slow load counts for much and
     the tier is left alone for a while. A tier may start with an assumption, which the first
-    measurement replaces.
+    measurement replaces. Nothing measures such a tier but its loads, so doubt about it ends.
     """
 
     MEMORY = 5.0
+    DOUBT = 30.0  # seconds
 
-    def __init__(self, assumed: float | None = None) -> None:
+    def __init__(
+        self, assumed: float | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """`assumed`: bytes a second that hardly any such tier falls short of."""
         self._assumed = assumed
+        self._clock = clock
+        self._doubted_until = 0.0
         self._fit = Fit(self.MEMORY)
 
     @property
@@ -107,13 +115,16 @@ class TierRate:
     def seconds(self, size: float) -> float | None:
         if self._fit.count:
             return self._fit(size, 1.0)
-        return size / self._assumed if self._assumed is not None else None
+        if self._assumed is None:
+            return None
+        is_doubted = self._clock() < self._doubted_until
+        return size / (self._assumed / 4 if is_doubted else self._assumed)
 
     def forget(self) -> None:
-        """A load did not come in time: unknown until it is measured, or a quarter is assumed."""
+        """A load did not come in time: unknown until it is measured, or a quarter of what is
+        assumed for a while."""
         self._fit = Fit(self.MEMORY)
-        if self._assumed is not None:
-            self._assumed /= 4
+        self._doubted_until = self._clock() + self.DOUBT
 
 
 def attended(begin: int, end: int) -> float:

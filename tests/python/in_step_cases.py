@@ -55,9 +55,8 @@ def load(pair: Pair, name: str, table: list[int], **step: Any) -> Results:
     request = pair.add(name, TOKENS)
     assert pair.matched(request) == (HIT, False)
     pair.scheduler.allocated(request, (table,), HIT)
-    results = pair.step((request, table, HIT, len(TOKENS) - HIT), **step)
+    results = pair.step((request, table, HIT, len(TOKENS) - HIT), over=[request], **step)
     assert not results.received  # vLLM knows no load
-    finish(pair, request)
     return results
 
 

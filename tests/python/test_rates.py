@@ -110,8 +110,20 @@ def test_an_assumption_lasts_until_the_first_measurement():
     assert rate.seconds(8e9) == pytest.approx(1.0)
     rate.learn(1e9, 0.02)
     assert rate.seconds(1e9) == pytest.approx(0.02)
-    rate.forget()
+
+
+def test_a_late_load_is_held_against_a_tier_that_is_assumed_for_a_while():
+    now = 1000.0
+    rate = TierRate(assumed=8e9, clock=lambda: now)
+    rate.learn(1e9, 0.02)
+    for _ in range(3):  # all that were under way
+        rate.forget()
     assert rate.seconds(2e9) == pytest.approx(1.0)
+    now += TierRate.DOUBT
+    assert rate.seconds(8e9) == pytest.approx(1.0)
+    rate.forget()
+    rate.learn(1e9, 0.02)
+    assert rate.seconds(1e9) == pytest.approx(0.02)
 
 
 def test_a_forgotten_tier_is_unknown():

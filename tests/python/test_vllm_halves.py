@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import halves
 import pytest
 import torch
 from halves import (
@@ -136,6 +137,16 @@ def test_blocks_of_a_load_are_fenced_when_it_starts(pair):
     assert pair.scheduler.build_step(step_output()).allocated.tolist() == OTHER_TABLE[2:]
 
 
+def test_blocks_that_another_connector_may_load_into_are_fenced(pair):
+    request = pair.add("theirs", list(range(1000, 1200)))
+    assert pair.matched(request, 32) == (0, False)
+    pair.scheduler.allocated(request, (OTHER_TABLE,), 0)
+    assert pair.scheduler.build_step(step_output()).allocated.tolist() == OTHER_TABLE[2:]
+    request.num_computed_tokens = 160  # their load is complete, and vLLM schedules it
+    pair.scheduler.allocated(request, (OTHER_TABLE,), 0)
+    assert pair.scheduler.build_step(step_output()).allocated.tolist() == OTHER_TABLE[10:]
+
+
 def test_only_complete_chunks_are_saved(pair):
     request = pair.add("growing", TOKENS)
     meta = pair.scheduler.build_step(step_output((request, TABLE, 0, 100)))
@@ -232,6 +243,22 @@ def test_a_model_without_weight_files_leaves_the_connector_idle(tmp_path):
     pair = Pair(tmp_path)
     assert pair.scheduler._idle
     assert pair.matched(pair.add("any", TOKENS)) == (0, False)
+    pair.close()
+
+
+@pytest.mark.parametrize(("caches", "cache_gb", "kept"), [(0, 0, 0), (0, 4, 3), (1, 0, 3)])
+def test_media_that_a_counter_names_are_left_alone(tmp_path, monkeypatch, caches, cache_gb, kept):
+    """With neither cache vLLM names them so, and the next process would find others' KV."""
+    config = halves.vllm_config(tmp_path / "model")
+    config.cache_config.enable_prefix_caching = bool(caches)
+    config.model_config.multimodal_config = SimpleNamespace(mm_processor_cache_gb=cache_gb)
+    monkeypatch.setattr(halves, "vllm_config", lambda *_: config)
+    pair = Pair(tmp_path)
+    request = new_request("shows", TOKENS)
+    request.mm_features = [object()]
+    pair.scheduler.on_new_request(request)
+    meta = pair.scheduler.build_step(step_output((request, TABLE, 0, len(TOKENS))))
+    assert sum(len(save.groups) for save in meta.saves) == kept
     pair.close()
 
 

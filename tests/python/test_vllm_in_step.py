@@ -22,6 +22,7 @@ from in_step_cases import (
     settings,
 )
 from penstock.vllm.worker import LoadLost, Results
+from policy_cases import teach
 from vllm.config import CUDAGraphMode
 
 
@@ -164,6 +165,40 @@ def test_what_no_drive_holds_must_not_fail(make, overlapping, within):
     assert pair.matched(pair.add("next", TOKENS)) == (HIT, not within)
 
 
+def suits(pair: Pair, runs: list[tuple[str, int]]) -> bool:
+    """Whether three chunks that lie so would be loaded within the step, were nothing else to do."""
+    (namespace,) = pair.worker._namespaces
+    return pair.scheduler._in_step.suits("proves", namespace, 3, runs, 3)
+
+
+def test_a_namespace_is_proven_by_a_load_of_its_own(make):
+    pair = make(overlapping=True)
+    ready(pair)
+    assert pair.scheduler.reset_cache()
+    warm(pair)
+    on_the_drive(pair)
+    finish(pair, "first")
+    request = pair.add("next", TOKENS)
+    assert pair.matched(request) == (HIT, True)
+    pair.scheduler.allocated(request, (OTHER_TABLE,), HIT)
+    pair.wait_for_load()
+    finish(pair, request)
+    assert load(pair, "within", TABLES[3]) == Results()
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_loads_of_requests_that_end_with_their_step_come_to_an_end(make, overlapping):
+    """Or they would count as on their way, and whatever comes after them as late."""
+    pair = make(overlapping=overlapping, load_policy="auto")
+    pair.scheduler._probe.stop()
+    teach(pair, tokens_a_second=1e3, bytes_a_second=1e9)
+    ready(pair)
+    for turn in range(3):
+        assert load(pair, f"ends {turn}", TABLES[1 + turn]) == Results()
+        assert pair.scheduler._chooser._queued("local") == 0
+    assert not pair.scheduler._in_step._loads
+
+
 def test_what_the_drive_must_give_goes_beside_the_steps(make, tmp_path, memory):
     pair = make()
     warm(pair)
@@ -176,8 +211,8 @@ def test_what_the_drive_must_give_goes_beside_the_steps(make, tmp_path, memory):
     assert pair.matched(request) == (HIT, True)
     pair.scheduler.allocated(request, (OTHER_TABLE,), HIT)
     pair.wait_for_load()
-    assert not pair.scheduler._in_step.suits("next", 3, [("gds", 3)], 3)
-    assert pair.scheduler._in_step.suits("proves", 3, [("local", 3)], 3)
+    assert not suits(pair, [("gds", 3)])
+    assert suits(pair, [("local", 3)])
 
 
 def prepared(make, by_layer: bool, **others) -> Pair:
@@ -213,7 +248,7 @@ def test_damage_of_both_is_computed_where_vllm_can_take_the_token_back(
     assert pair.worker._stats.data["failed_loads"] == 1
     # Nothing is saved of a step that computed over it, and the next load is beside the steps.
     assert not pair.worker._saves
-    assert not pair.scheduler._in_step.suits("next", 3, [("local", 3)], 3)
+    assert not suits(pair, [("local", 3)])
 
 
 @pytest.mark.parametrize("by_layer", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 import threading
 import time
 from array import array
@@ -14,9 +15,10 @@ from halves import COPY, OTHER_TABLE, TOKENS, Pair, start_load, step_output, war
 from penstock import Config, Engine
 from penstock.config import flatten
 from penstock.probe import Probe
-from penstock.rates import PrefillRate, attended
+from penstock.rates import attended
 from penstock.vllm.messages import LoadFailure, WorkerReport
 from penstock.vllm.step_timer import PENDING, StepTimer
+from policy_cases import teach
 from vllm.v1.outputs import KVConnectorOutput
 
 LONG = list(range(3, 403))  # 400 tokens: enough for a step to be measured
@@ -30,16 +32,6 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     made = Pair(tmp_path, load_policy="auto")
     yield made
     made.close()
-
-
-def teach(pair: Pair, tokens_a_second: float | None, bytes_a_second: float | None) -> None:
-    """Rates, by the ways that measurements come in."""
-    if tokens_a_second is not None:
-        step = (1000.0, attended(0, 1000), 1000 / tokens_a_second)
-        report = WorkerReport(steps=array("d", step * PrefillRate.ENOUGH))
-        pair.scheduler.take_output(KVConnectorOutput(kv_connector_worker_meta=report))
-    if bytes_a_second is not None:
-        pair.scheduler._chooser.learn_probe(1 << 30, (1 << 30) / bytes_a_second)
 
 
 def counts(pair: Pair) -> dict[str, float]:
@@ -193,6 +185,22 @@ def test_the_probe_reads_what_is_stored(tmp_path):
     assert size == 3 * COPY and seconds > 0  # three copies of a block each
     engine.close()
     pair.close()
+
+
+@pytest.mark.parametrize("backend", ["gds", "local"])
+def test_only_a_load_from_a_drive_spares_the_probe_a_look_at_it(tmp_path, monkeypatch, backend):
+    heard: list[str] = []
+    monkeypatch.setattr(Probe, "_run", lambda self: None)
+    monkeypatch.setattr(Probe, "loaded", lambda self: heard.append(backend))
+    with tempfile.TemporaryDirectory(prefix="penstock-test-", dir="/dev/shm") as memory:
+        local = {"directory": f"{memory}/local", "max_cache_size_gb": 0.05}
+        pair = Pair(tmp_path, load_policy="auto", backend=backend, local_config=local)
+        teach(pair, tokens_a_second=1e3, bytes_a_second=1e9)
+        warm(pair)
+        start_load(pair, "loads")
+        pair.wait_for_load()
+        pair.close()
+    assert heard == (["gds"] if backend == "gds" else [])
 
 
 def test_the_probe_takes_a_hundredth_of_the_time_and_rests_while_loads_tell(monkeypatch):

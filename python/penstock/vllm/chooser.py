@@ -117,12 +117,12 @@ class LoadChooser:
         """A rank has completed its part of a load. The slowest is waited for."""
         self._measured[request_id] = max(seconds, self._measured.get(request_id, 0.0))
 
-    def complete(self, request_id: str) -> None:
-        """A load is complete on all ranks."""
+    def complete(self, request_id: str) -> str | None:
+        """A load is complete on all ranks. The tier whose rate it has told."""
         parts = self._pending.pop(request_id, None)
         seconds = self._measured.pop(request_id, 0.0)
         if not parts or seconds <= 0.0:
-            return
+            return None
         # One after the other, as predicted; what is measured of several tiers is the slowest.
         *faster, last = parts
         before = sum(part.predicted or 0.0 for part in faster)
@@ -130,6 +130,7 @@ class LoadChooser:
             self._count("load_predictions")
             self._count("load_error_sum", abs(seconds - before - last.predicted) / seconds)
         self._tiers[last.tier].learn(last.queued + last.size, max(seconds - before, 0.1 * seconds))
+        return last.tier
 
     def failed(self, request_id: str, status: str) -> bool:
         """A load failed, or was given up. True if it only missed the deadline of its prediction."""

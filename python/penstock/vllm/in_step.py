@@ -23,34 +23,37 @@ class InStep:
         # With several groups vLLM ends when a load within a step fails.
         self._enabled = config.load_in_step == "memory" and len(plan.groups) == 1
         self.overlapping = overlapping  # steps are scheduled before the one before them has ended
-        self._works = False  # a load has come back, and none has failed since
+        # Of the last load that came back, unless one has failed since: all ranks know it.
+        self._proven: bytes | None = None
         self._busy: set[str] = set()  # requests that compute or load
-        self._loads: set[str] = set()
+        self._loads: dict[str, tuple[bytes, bool]] = {}  # namespace, and whether within a step
 
     def suits(
-        self, request_id: str, end: int, runs: Sequence[tuple[str, int]], on_drives: int
+        self,
+        request_id: str,
+        namespace: bytes,
+        end: int,
+        runs: Sequence[tuple[str, int]],
+        on_drives: int,
     ) -> bool:
         """Whether a hit of `end` chunks is loaded within the step. `runs`: where they lie, from
         fast to slow; `on_drives`: chunks, from the first on, that the drives have."""
-        if not self._enabled or not self._works or self._busy - {request_id}:
+        if not self._enabled or self._proven != namespace or self._busy - {request_id}:
             return False
         in_memory = runs[0][1] if runs and runs[0][0] == "local" else 0
         return end <= in_memory and (not self.overlapping or end <= on_drives)
 
-    def start(self, request_id: str) -> None:
-        self._loads.add(request_id)
+    def start(self, request_id: str, namespace: bytes, within: bool) -> None:
+        """A load of any kind begins. Its workers report it, also when its request ends before."""
+        self._loads[request_id] = namespace, within
 
     def is_loading(self, request_id: str) -> bool:
-        return request_id in self._loads
+        return self._loads.get(request_id, (b"", False))[1]
 
     def end(self, request_id: str, good: bool) -> None:
         """A load has ended, of any kind."""
-        self._loads.discard(request_id)
-        self._works = good
-
-    def forget(self) -> None:
-        """The next load is one of which nothing is known."""
-        self._works = False
+        namespace, _ = self._loads.pop(request_id, (None, False))
+        self._proven = namespace if good else None
 
     def busy(self, request_id: str) -> None:
         """A request has been given something to compute, or a load."""
@@ -58,4 +61,3 @@ class InStep:
 
     def finished(self, request_id: str) -> None:
         self._busy.discard(request_id)
-        self._loads.discard(request_id)

@@ -75,6 +75,7 @@ class SchedulerHalf:
         self._epochs = Epochs(config.max_age_s)
         self._spaces: Spaces | None = None  # from the first request on that has a block hash
         self._reset = "0"
+        self._media_are_hashed = _media_are_hashed(vllm_config)
         self._idle = False  # for good; the reason has been logged
         self._paused_until = 0.0
         self._waited = False  # in this step
@@ -98,7 +99,6 @@ class SchedulerHalf:
         """What was saved before is not found again by this engine."""
         self._reset = uuid.uuid4().hex
         self._spaces = None
-        self._in_step.forget()
         for state in self._requests.values():
             state.runs, state.lookups, state.space = [], [], None
             state.may_save = False
@@ -169,6 +169,12 @@ class SchedulerHalf:
         # replace tokens that are computed already.
         if self._idle or request.lora_request is not None or request.resumable:
             return
+        if request.mm_features and not self._media_are_hashed:
+            logger.warning_once(
+                "penstock: requests with media are neither saved nor restored: with neither prefix "
+                "caching nor its processor's cache (mm_processor_cache_gb) vLLM does not hash them"
+            )
+            return
         state = Tracked(request, may_load=not request.skip_reading_prefix_cache)
         self._requests[request.request_id] = state
         self._waiting.add(request.request_id)
@@ -178,6 +184,8 @@ class SchedulerHalf:
     def matched(self, request: Request, computed: int) -> tuple[int | None, bool]:
         """Tokens beyond `computed` that can be loaded; None: ask again."""
         state = self._requests.get(request.request_id)
+        if state is not None:
+            state.computed = computed
         if state is None or not state.may_load or time.monotonic() < self._paused_until:
             return 0, False
         state.choice = None
@@ -198,11 +206,12 @@ class SchedulerHalf:
             return None, False
         if not self._inflight.has_room(self._load_bytes(computed, computed + tokens)):
             return None, False
-        state.offer = computed
         is_fresh = time.monotonic() - state.asked_at < _FRESH
         state.is_async = self._config.use_async and not (
             is_fresh
-            and self._in_step.suits(request.request_id, state.choice.end, runs, state.on_drives)
+            and self._in_step.suits(
+                request.request_id, _digest(state), state.choice.end, runs, state.on_drives
+            )
         )
         return tokens, state.is_async
 
@@ -254,8 +263,12 @@ class SchedulerHalf:
     # -- steps -----------------------------------------------------------------------------------
 
     def allocated(self, request: Request, tables: Sequence[Sequence[int]], tokens: int) -> None:
-        """vLLM has allocated blocks for `tokens` that were offered."""
+        """vLLM has allocated blocks, of which `tokens` that were offered are to be loaded."""
         state = self._requests.get(request.request_id)
+        if tokens <= 0:
+            # Another connector beside this one may load into them, before they are computed.
+            computed = state.computed if state is not None else 0
+            self._note_allocated(tables, max(computed, request.num_computed_tokens))
         if tokens <= 0 or state is None or state.choice is None:
             return
         choice, state.choice = state.choice, None
@@ -263,9 +276,9 @@ class SchedulerHalf:
         must_succeed = self._in_step.overlapping and not state.is_async
         load = Load(
             request.request_id,
-            namespace=state.space.digest if state.space else b"",
-            begin=state.offer,
-            end=state.offer + tokens,
+            namespace=_digest(state),
+            begin=state.computed,
+            end=state.computed + tokens,
             is_async=state.is_async,
             deadline=0.0 if must_succeed else self._chooser.deadline(choice),
         )
@@ -275,9 +288,8 @@ class SchedulerHalf:
         self._step.loads.append(load)
         chunks = state.chain[load.begin // self._plan.chunk : -(-load.end // self._plan.chunk)]
         self._in_step.busy(request.request_id)
-        if not load.is_async:  # it is over before anybody asks again
-            self._in_step.start(request.request_id)
-        else:
+        self._in_step.start(request.request_id, load.namespace, within=not load.is_async)
+        if load.is_async:  # else it is over before anybody asks again
             size = self._load_bytes(load.begin, load.end)
             self._inflight.start(request.request_id, tuple(chunks), size)
 
@@ -389,8 +401,6 @@ class SchedulerHalf:
             self._chooser.learn_step(*report.steps[i : i + 3])
         for request_id, seconds in report.loads.items():
             self._chooser.measured(request_id, seconds)
-            if self._probe is not None:
-                self._probe.loaded()
             if self._in_step.is_loading(request_id) and request_id not in report.failures:
                 self._load_complete(request_id)
         for request_id, failure in report.failures.items():
@@ -406,7 +416,8 @@ class SchedulerHalf:
         self._in_step.finished(request.request_id)
 
     def _load_complete(self, request_id: str) -> None:
-        self._chooser.complete(request_id)
+        if self._chooser.complete(request_id) == "gds" and self._probe is not None:
+            self._probe.loaded()
         self._in_step.end(request_id, good=True)
 
     def _load_failed(self, request_id: str, failure: LoadFailure) -> None:
@@ -429,3 +440,14 @@ class SchedulerHalf:
 
     def _pause(self) -> None:
         self._paused_until = time.monotonic() + _PAUSE
+
+
+def _digest(state: Tracked) -> bytes:
+    return state.space.digest if state.space is not None else b""
+
+
+def _media_are_hashed(vllm_config: Any) -> bool:
+    """Or else named by a counter of the process, which the next process begins anew."""
+    multimodal = vllm_config.model_config.multimodal_config
+    has_cache = multimodal is None or multimodal.mm_processor_cache_gb > 0
+    return bool(vllm_config.cache_config.enable_prefix_caching or has_cache)
