@@ -20,7 +20,7 @@ struct GdsConfig {
   std::string remote_nixl_server;       // host:port
   uint32_t max_concurrent_ops = 4;      // jobs of a kind that use the drives at a time
   uint64_t block_size = 1'048'576;      // bytes; unit of allocation and of I/O, multiple of 4096
-  uint32_t prefetch_factor = 2;         // layers asked for ahead of the one being waited for
+  uint32_t prefetch_factor = 2;         // accepted: all layers are asked for ahead
   double max_cache_size_gb = 256;       // all directories together, index included
   std::string eviction_policy = "lru";  // lru
   bool enable_compression = false;

@@ -110,8 +110,8 @@ void advise_drive(const std::string& name, const DriveLoad& load, double raw_rea
   if (load.busy >= kBusy && (is_full || load.request_ms >= kLongRequest))
     found.advice.push_back(fmt::format(
         "The drive {} is saturated: {:.0f} % busy, {:.2f} GB/s read, {:.2f} GB/s written, {:.0f} "
-        "ms a request. Lower prefetch_factor, set enable_compression: true, name a directory on "
-        "another drive in cache_dir as well, or keep what else uses this drive away from it.",
+        "ms a request. Set enable_compression: true, name a directory on another drive in "
+        "cache_dir as well, or keep what else uses this drive away from it.",
         name, 100 * load.busy, load.read_gbs, load.write_gbs, load.request_ms));
   else if (load.queue >= kDeepQueue)
     found.advice.push_back(fmt::format(

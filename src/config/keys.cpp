@@ -82,7 +82,8 @@ std::vector<ConfigKey> make_keys() {
       {.name = "prefetch_factor",
        .section = Section::Gds,
        .access = &field<&G::prefetch_factor>,
-       .help = "Layers that are asked for ahead of the one that is waited for.",
+       .help = "Layers ahead of the one that is waited for. All of them are asked for at once, in "
+               "their order, so this is accepted and changes nothing.",
        .max = 1024},
       {.name = "max_cache_size_gb",
        .section = Section::Gds,

@@ -127,8 +127,8 @@ TEST_F(CliTuning, ADriveThatIsSaturated) {
   // 5 GB/s read beside the 1 GB/s that were left for us.
   const auto found =
       examine([&] { write(kDisk + "/stat", "20000 0 9765625 100000 0 0 0 0 40 990 100000\n"); });
-  expect_one(found, {"nvme0n1 is saturated", "99 % busy", "5.00 GB/s read", "prefetch_factor",
-                     "enable_compression", "cache_dir"});
+  expect_one(found, {"nvme0n1 is saturated", "99 % busy", "5.00 GB/s read", "enable_compression",
+                     "cache_dir"});
 }
 
 TEST_F(CliTuning, ADriveThatIsBusyAndNotFull) {
