@@ -256,6 +256,9 @@ const char* cudaGetErrorString(cudaError_t code) {
 cudaError_t cudaGetDeviceCount(int* count) {
   return *count = kGpus, cudaSuccess;
 }
+cudaError_t cudaDriverGetVersion(int* version) {
+  return *version = CUDART_VERSION, cudaSuccess;
+}
 cudaError_t cudaGetDevice(int* device) {
   return *device = current, cudaSuccess;
 }

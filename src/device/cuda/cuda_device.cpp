@@ -88,6 +88,19 @@ bool is_aligned(const GroupLayout& layout) {
   });
 }
 
+// What CUDA calls an insufficient driver may be none at all.
+std::string reason_of(cudaError_t error) {
+  int version = 0;
+  if (error != cudaErrorInsufficientDriver || cudaDriverGetVersion(&version) != cudaSuccess)
+    return cudaGetErrorString(error);
+  if (version == 0)
+    return "there is no NVIDIA driver here; install it, or let the container have it (docker: "
+           "--gpus all)";
+  return fmt::format("the NVIDIA driver serves CUDA {}.{}, and this build uses {}.{}: update it",
+                     version / 1000, version % 1000 / 10, CUDART_VERSION / 1000,
+                     CUDART_VERSION % 1000 / 10);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Device>> open_cuda_device(int ordinal,
@@ -95,8 +108,7 @@ Result<std::unique_ptr<Device>> open_cuda_device(int ordinal,
                                                  const CopyMaps&) {
   int count = 0;
   if (const auto error = try_cuda([&] { return cudaGetDeviceCount(&count); }); error != cudaSuccess)
-    return Error{Status::Unsupported,
-                 fmt::format("cuda:{}: {}", ordinal, cudaGetErrorString(error))};
+    return Error{Status::Unsupported, fmt::format("cuda:{}: {}", ordinal, reason_of(error))};
   if (ordinal >= count)
     return Error{Status::Unsupported,
                  fmt::format("cuda:{} does not exist: CUDA shows {} GPU(s)", ordinal, count)};
