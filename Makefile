@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help deps engine build wheel demo test test-cpp test-sanitizers test-python test-vllm test-gpu bench-gpu bench-vllm gpu-bundle fuzz lint format bench docs clean
+.PHONY: help deps engine build wheel demo test test-cpp test-sanitizers test-python test-vllm test-gpu test-gpu-sanitizer bench-gpu bench-vllm gpu-bundle fuzz lint format bench docs clean
 
 VENV := build/venv/bin
 CMAKE = $(VENV)/cmake
@@ -80,6 +80,10 @@ test-vllm: build engine  ## the whole matrix against the real engine (about half
 test-gpu: build  ## the device's tests and the engine's over GPU memory; needs a GPU and torch with CUDA
 	@for test in build/release/tests/gpu_*_test; do $$test --gtest_brief=1; done
 	@PYTHONPATH=build/python $(GPU_PYTHON) -m pytest tests/gpu -q
+
+test-gpu-sanitizer: build  ## the device's tests under compute-sanitizer: memory, then races; needs a GPU
+	@for tool in memcheck racecheck; do compute-sanitizer --tool $$tool --report-api-errors no \
+	  build/release/tests/gpu_cuda_device_test --gtest_brief=1; done
 
 bench-gpu: build  ## the link, the drive and compute beside them, as JSON in build/
 	PYTHONPATH=build/python $(GPU_PYTHON) bench/gpu.py --dir build --json build/bench-gpu.json

@@ -154,36 +154,40 @@ def part_beside(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
 
 
 def part_gemm(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
-    """GEMM speed kept while saving, and while loading, at full rate to and from DRAM: what the loop
-    takes longer than just before, over the seconds of the job."""
+    """GEMM speed kept while saving, while loading, and while doing both, at full rate to and from
+    DRAM: what the loop takes longer than just before, over the seconds of the jobs."""
     gemm = Gemm(DEVICE)
     product_s = seconds_of(gemm.run, warm=50, count=200)
     compute = torch.cuda.Stream()
-    kept: dict[str, list[float]] = {"save": [], "load": []}
-    speed: dict[str, list[float]] = {"save": [], "load": []}
+    ways = {"save": ("save",), "load": ("load",), "both": ("save", "load")}
+    kept: dict[str, list[float]] = {way: [] for way in ways}
+    speed: dict[str, list[float]] = {way: [] for way in ways}
     with over_memory(root, arguments.gb) as rig:
-        count = int(rig.bytes / 40e9 / product_s)  # longer than the job
+        count = int(rig.bytes / 30e9 / product_s)  # longer than the jobs
 
-        def loop(kind: str | None, seed: int) -> tuple[float, float]:
-            chain(rig.chunks, seed)
+        def loop(*jobs: tuple[str, int]) -> tuple[float, float]:
+            for _, seed in jobs:
+                chain(rig.chunks, seed)
             torch.cuda.synchronize()
             with torch.cuda.stream(compute):
                 begin, end = enqueue(gemm.run, count)
             start = time.perf_counter()
-            if kind:
-                rig.finish(rig.submit(kind, seed))
-            job_s = time.perf_counter() - start
+            rig.finish(*[rig.submit(kind, seed) for kind, seed in jobs])
+            jobs_s = time.perf_counter() - start
             end.synchronize()
-            return begin.elapsed_time(end) / 1e3, job_s
+            return begin.elapsed_time(end) / 1e3, jobs_s
 
         for seed in range(3):
             rig.run("save", seed)
-        for seed in range(3, 2 * arguments.rounds + 3):
-            for kind in ("save", "load"):
-                alone_s, _ = loop(None, seed)
-                both_s, job_s = loop(kind, seed)
-                kept[kind].append(1 - (both_s - alone_s) / job_s)
-                speed[kind].append(rig.bytes / job_s / 1e9)
+        saved = 2  # the last chain that was
+        for _ in range(2 * arguments.rounds):
+            for way, kinds in ways.items():
+                jobs = [(kind, saved + 1 if kind == "save" else saved) for kind in kinds]
+                alone_s, _ = loop()
+                beside_s, jobs_s = loop(*jobs)
+                saved += "save" in kinds
+                kept[way].append(1 - (beside_s - alone_s) / jobs_s)
+                speed[way].append(len(kinds) * rig.bytes / jobs_s / 1e9)
     out: dict[str, Any] = {"alone_tflops": gemm.flops / product_s / 1e12}
     for way, copy in (("load", link.into_gpu), ("save", link.into_host)):
         torch.cuda.synchronize()
@@ -191,9 +195,9 @@ def part_gemm(root: Path, link: Link, arguments: Any) -> dict[str, Any]:
             _, end = enqueue(gemm.run, int(4 * link.bytes / 40e9 / product_s))
         out[f"plain_{way}_gbs"] = link.bytes / seconds_of(copy, warm=1, count=2) / 1e9
         assert not end.query(), "the products were over before the copies"
-    for kind in ("save", "load"):
-        out[f"{kind}_kept"] = median(kept[kind])
-        out[f"{kind}_gbs"] = median(speed[kind])
+    for way in ways:
+        out[f"{way}_kept"] = median(kept[way])
+        out[f"{way}_gbs"] = median(speed[way])
     print("gemm", json.dumps(out), flush=True)
     return out
 

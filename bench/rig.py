@@ -111,13 +111,13 @@ class Rig:
         assert job is not None, "the queue is full"
         return job
 
-    def finish(self, job: int) -> Any:
-        while True:
+    def finish(self, *jobs: int) -> None:
+        open_jobs = set(jobs)
+        while open_jobs:
             self.engine.wait(10.0)
             for result in self.engine.poll():
-                if result.id == job:
-                    assert result.status == "ok", (result.status, list(result.chunk_status)[:8])
-                    return result
+                assert result.status == "ok", (result.status, list(result.chunk_status)[:8])
+                open_jobs.discard(result.id)
 
     def run(self, kind: str, seed: int) -> float:
         """GB/s."""

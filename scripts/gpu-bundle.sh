@@ -32,12 +32,15 @@ with_libraries() { LD_LIBRARY_PATH=$here/lib "$@"; }
 what=${1:-}; shift || true
 case $what in
   device) with_libraries "$here/bin/gpu_cuda_device_test" "$@" ;;
+  memcheck|racecheck)
+    with_libraries compute-sanitizer --tool "$what" --report-api-errors no "$here/bin/gpu_cuda_device_test" \
+      --gtest_brief=1 "$@" ;;
   tests) cd "$here" && python3 -m pytest -q -p no:cacheprovider "${@:-tests/gpu}" ;;
   copies) with_libraries "$here/bin/device_bench" "$@" ;;
   bench) python3 "$here/bench/gpu.py" "$@" ;;
   vllm) python3 "$here/bench/vllm_gpu.py" "$@" ;;
   penstock) with_libraries "$here/bin/penstock" "$@" ;;
-  *) echo "usage: run device|tests|copies|bench|vllm|penstock [ARGUMENT ...]" >&2; exit 2 ;;
+  *) echo "usage: run device|memcheck|racecheck|tests|copies|bench|vllm|penstock [ARGUMENT ...]" >&2; exit 2 ;;
 esac
 RUN
 chmod +x "$bundle/run"
