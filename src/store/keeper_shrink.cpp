@@ -63,7 +63,10 @@ bool Keeper::scan_tail() {
     tail_keep_.clear();
     for (const PoolRow& row : pools) tail_keep_.push_back(row.keep);
   }
+  // A read that failed brings no rows either, and is no end of the table.
+  const uint64_t errors = index_.counters().errors;
   const std::vector<CopyRow> rows = index_.rows_after(tail_cursor_, kScanBatch);
+  if (index_.counters().errors != errors) return false;  // again at the next tick
   std::vector<int64_t> doomed;
   for (const CopyRow& row : rows) {
     const auto& extents = row.record.extents;

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "base/log.hpp"
+#include "store/keeper.hpp"
 #include "support/index_rig.hpp"
 #include "support/store_rig.hpp"
 
@@ -116,6 +117,34 @@ TEST_F(IndexRead, AFailedOneWhileOpeningSetsNothingAside) {
   StoreRig rig{options};
   EXPECT_EQ(rig.metric("copies"), 100);
   EXPECT_FALSE(std::filesystem::exists(directory / "penstock.db.damaged"));
+}
+
+TEST_F(IndexRead, AFailedOneWhileShrinkingCutsNoCopyThatIsKept) {
+  TempDir pristine{in_memory()};
+  {
+    StoreRig rig{options_for(pristine.path(), 12 << 20, 4096)};
+    for (uint64_t i = 1; i <= 1200; ++i) ASSERT_EQ(rig.save(i), Status::Ok);
+  }
+  int met = 0;
+  for (int n = 0;; n += 2, ++met) {
+    ASSERT_LT(n, 2000);
+    TempDir directory{in_memory()};
+    std::filesystem::copy(pristine.path(), directory.path());
+    auto parts = open_store(options_for(directory.path(), 7 << 20, 4096), {directory.path()});
+    ASSERT_TRUE(parts) << parts.error().message;
+    ASSERT_GT(parts->index->pools()[0].blocks, 2 * parts->plan.blocks);
+    Keeper keeper{*parts, 0, StoreClock::machine()};
+    fail_read(n);
+    for (int i = 0; i < 500 && parts->index->pools()[0].blocks > parts->plan.blocks; ++i)
+      keeper.step();
+    const bool well = all_well();
+    EXPECT_EQ(parts->index->pools()[0].blocks, parts->plan.blocks) << n;
+    EXPECT_EQ(parts->index->audit(), std::vector<std::string>{}) << n;
+    EXPECT_GT(parts->index->meta().copies, 100u) << n;
+    EXPECT_FALSE(parts->index->is_corrupt()) << n << ": " << parts->index->last_error();
+    if (!well || HasFailure()) break;
+  }
+  EXPECT_GT(met, 10);
 }
 
 TEST_F(IndexRead, DamageAfterAFailedOneIsStillDamage) {
