@@ -34,6 +34,11 @@ bool StoreFiles::has_damage_note() const noexcept {
   return ::stat(damage_note.c_str(), &about) == 0;
 }
 
+bool StoreFiles::had_index() const noexcept {
+  struct stat about {};
+  return file_size(index) != 0 || ::stat(lock.c_str(), &about) == 0;
+}
+
 Result<void> StoreFiles::put_index_aside(uint64_t most_bytes) const {
   if (::rename(index.c_str(), set_aside.c_str()) != 0 && errno != ENOENT) {
     return Error{Status::Io, "cannot rename the damaged index " + index + ": " +

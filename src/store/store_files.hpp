@@ -21,6 +21,8 @@ struct StoreFiles {
   // Leaves the note for the next process that opens the store alone. Best effort.
   void note_damage(const std::string& reason) const noexcept;
   bool has_damage_note() const noexcept;
+  // Whether a store's index has lain here: its lock file stays, whatever becomes of the index.
+  bool had_index() const noexcept;
   // Renames the index, or removes it if it is larger than `most_bytes`, and removes what belongs to
   // it. Requires: no process uses it.
   Result<void> put_index_aside(uint64_t most_bytes) const;

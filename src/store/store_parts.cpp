@@ -164,6 +164,13 @@ Result<void> settle_size(const StoreOptions& options, StoreParts& parts, bool& o
                                   plan.error().message};
 }
 
+// Without an index, a pool is what is left of a store that begins anew, or another drive of a store
+// whose index lies elsewhere and which may be in use. The pool is looked for first: a store that is
+// just beginning makes it last.
+bool is_drive_of_another(const std::string& directory) {
+  return Pool::inspect(directory).status() == Status::Ok && !StoreFiles{directory}.had_index();
+}
+
 }  // namespace
 
 Result<std::vector<std::string>> prepare_directories(const StoreOptions& options) {
@@ -182,6 +189,14 @@ Result<std::vector<std::string>> prepare_directories(const StoreOptions& options
                                         "remove what is in it"};
     }
     directories.push_back(std::move(chosen));
+  }
+  const std::string& home = directories.front();
+  if (is_drive_of_another(home)) {
+    return Error{Status::Invalid,
+                 "cache directory " + home +
+                     " holds a pool of another store, whose index lies elsewhere; name the "
+                     "directory of that index first, or remove " +
+                     home + "/" + Pool::kFileName + " if that cache is not wanted any more"};
   }
   return directories;
 }

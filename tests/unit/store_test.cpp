@@ -411,6 +411,8 @@ TEST(Store, APoolOfAnotherStoreIsNotTouched) {
   EXPECT_NE(refusal({a.path(), c.path()}).find("another store"), std::string::npos);
   EXPECT_NE(refusal({a.path(), b.path()}).find("must come first"), std::string::npos);
   EXPECT_NE(refusal({c.path(), b.path()}).find("must come first"), std::string::npos);
+  EXPECT_NE(refusal({c.path()}).find("remove " + (c / "pool.data")), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(c / "penstock.lock"));
   StoreRig rig{other};
   EXPECT_TRUE(rig.has(1));
 }
