@@ -27,13 +27,15 @@ bool Keeper::shrink() {
   return false;
 }
 
-// Takes the excess from the largest pools.
+// Takes the excess from the largest pools. What lies in a pool that is out is no load on the drives
+// that are there, which would pay for it to the last block; should it return, they shrink together.
 void Keeper::begin_shrinking() {
   std::vector<PoolRow> rows;
   uint64_t kept = 0;
   for (const PoolRow& row : index_.pools()) {
+    if (!index_.is_usable(row.id)) continue;
     kept += row.keep;
-    if (index_.is_usable(row.id)) rows.push_back(row);
+    rows.push_back(row);
   }
   while (kept > parts_.plan.blocks && !rows.empty()) {
     const auto largest =

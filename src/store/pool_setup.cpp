@@ -18,7 +18,10 @@ class PoolSetup {
       if (auto done = set_up(parts_.directories[i], i == 0); !done) return done;
     for (const PoolRow& row : rows_) {
       OpenPool& entry = parts_.pools[row.id];
-      if (entry.state.empty()) entry.state = "out: " + row.directory + " is not configured";
+      if (!entry.state.empty()) continue;
+      auto done = leave_out(
+          entry, row.directory + " is not configured (its part of the size stays its own)");
+      if (!done) return done;
     }
     return {};
   }

@@ -126,11 +126,16 @@ std::vector<Extent> StoreCore::sample(uint32_t limit, uint64_t random) {
   return blocks;
 }
 
+// What the pools that are not out have, or may grow to.
 uint64_t StoreCore::usable_blocks() const noexcept {
-  uint64_t blocks = 0;
-  for (const PoolRow& row : parts_.index->pools())
-    if (!parts_.index->is_usable(row.id)) blocks += row.blocks;
-  return parts_.plan.blocks > blocks ? parts_.plan.blocks - blocks : 0;
+  uint64_t all = 0;
+  uint64_t usable = 0;
+  for (const PoolRow& row : parts_.index->pools()) {
+    all += row.blocks;
+    if (parts_.index->is_usable(row.id)) usable += row.keep;
+  }
+  const uint64_t most = parts_.plan.blocks;
+  return std::min(most, usable + (most > all ? most - all : 0));
 }
 
 std::vector<Reservation> StoreCore::reserve(NamespaceId ns, std::span<const Wish> wishes) {
