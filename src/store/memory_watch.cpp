@@ -1,9 +1,10 @@
 #include "store/memory_watch.hpp"
 
-#include <signal.h>
-
 #include <algorithm>
+#include <system_error>
 #include <utility>
+
+#include "io/attempt_queue.hpp"
 
 namespace penstock {
 
@@ -45,14 +46,15 @@ void MemoryWatch::unlisten() {
 bool MemoryWatch::listen(MemoryListener listener) {
   std::scoped_lock lock{mutex_};
   if (listening_) return false;
-  listening_ = true;
   listener_ = std::move(listener);
-  // Signals are for the threads of the engine that we live in.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread{[this] { run(); }};
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  try {
+    const SignalsBlocked inherited;
+    thread_ = std::thread{[this] { run(); }};
+  } catch (const std::system_error&) {  // a limit on threads
+    listener_ = {};
+    return false;
+  }
+  listening_ = true;
   return true;
 }
 

@@ -34,7 +34,7 @@ class MemoryWatch {
   MemoryWatch(const MemoryWatch&) = delete;
   MemoryWatch& operator=(const MemoryWatch&) = delete;
 
-  // Any thread. One listener a store: false if there is one already.
+  // Any thread. One listener a store: false if there is one already, or no thread for it.
   bool listen(MemoryListener listener);
   // Waits for a call of the listener that is under way, says what is gone, and forgets the
   // listener. For whoever listens.

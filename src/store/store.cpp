@@ -1,11 +1,12 @@
 #include "store/store.hpp"
 
-#include <signal.h>
 #include <unistd.h>
 
+#include <system_error>
 #include <thread>
 
 #include "base/log.hpp"
+#include "io/attempt_queue.hpp"
 #include "store/pool.hpp"
 #include "store/registry.hpp"
 #include "store/store_core.hpp"
@@ -35,7 +36,7 @@ struct Store::Impl {
         : home{parts.directories.front()}, core{std::in_place, options, std::move(parts)} {}
     ~Shared() {
       core.reset();  // closes the files
-      StoreRegistry::instance().closed(home);
+      if (is_open) StoreRegistry::instance().closed(home);
     }
     std::string home;
     std::optional<StoreCore> core;
@@ -43,6 +44,7 @@ struct Store::Impl {
     std::mutex mutex;
     std::condition_variable ended;
     bool has_ended = false;  // guarded by mutex
+    bool is_open = false;    // else the registry is just opening it, and holds its lock
   };
 
   template <typename Work>
@@ -102,12 +104,13 @@ Result<std::shared_ptr<Store>> Store::open(const StoreOptions& options) {
     if (!parts) return parts.take_error();
     auto impl = std::make_unique<Impl>();
     impl->shared = std::make_shared<Impl::Shared>(options, std::move(*parts));
-    // Signals are for the threads of the engine that we live in.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    impl->thread = std::thread{Impl::run, impl->shared};
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    try {
+      const SignalsBlocked inherited;
+      impl->thread = std::thread{Impl::run, impl->shared};
+    } catch (const std::system_error& error) {  // a limit on threads
+      return Error{Status::Io, "cannot start the index thread of " + home + ": " + error.what()};
+    }
+    impl->shared->is_open = true;
     return std::shared_ptr<Store>{new Store{std::move(impl)}};
   });
 }

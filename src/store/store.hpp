@@ -40,7 +40,7 @@ class Store {
   // lies there may change at any moment, but for blocks that this process has reserved.
   std::span<std::byte> pool_memory(uint32_t pool) const noexcept;
   // Tells `listener` what memory the mapped pools have, now and as they grow, on a thread of its
-  // own. False: they are not mapped, or somebody listens already.
+  // own. False: they are not mapped, somebody listens already, or there is no thread for it.
   bool listen(MemoryListener listener);
   void unlisten();  // for whoever listens; see MemoryWatch
   // See MemoryWatch::range_end; 0 too if the pools are not mapped.
