@@ -210,7 +210,7 @@ uint64_t Keeper::room_of_index() const noexcept {
 uint64_t Keeper::allocate(Pool& pool, const PoolRow& row, uint64_t wanted) {
   const uint64_t total = total_blocks();
   if (total >= parts_.plan.blocks) return 0;
-  uint64_t available = file_system_space(row.directory).available;
+  uint64_t available = pool.available();
   if (parts_.mapped) available = std::min(available, available_memory());
   const uint64_t kept = min_free_bytes_ + (row.id == 0 ? room_of_index() : 0);
   const uint64_t spare = available > kept ? available - kept : 0;

@@ -43,5 +43,22 @@ TEST(StoreDrives, ASmallerSizeWithoutADriveLeavesTheOthersACache) {
   EXPECT_EQ(audit(a.path()), "");
 }
 
+// As one that has the drive mounted elsewhere leaves it: a container with a path of its own.
+TEST(StoreDrives, AStoreGrowsThoughAnotherProcessKnowsItsDirectoryByAnotherName) {
+  TempDir a;
+  TempDir b;
+  StoreOptions options = options_for(a.path(), 64 * kMib);
+  options.directories.push_back(b.path());
+  StoreRig rig{options};
+  {
+    auto other = Database::open(a / "penstock.db", SQLITE_OPEN_READWRITE, "");
+    ASSERT_TRUE(other);
+    ASSERT_TRUE((*other)->exec("UPDATE pool SET directory = '/in/the/container'"));
+  }
+  for (uint64_t i = 1; i <= 400; ++i) ASSERT_EQ(rig.save(i, 0, 2), Status::Ok) << i;
+  EXPECT_TRUE(rig.has(1));
+  EXPECT_EQ(rig.metric("growth_failures"), 0);
+}
+
 }  // namespace
 }  // namespace penstock::test
