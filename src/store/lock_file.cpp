@@ -12,6 +12,7 @@ namespace {
 
 constexpr int64_t kUsersByte = 0;
 constexpr int64_t kWriterByte = 1;
+constexpr int64_t kOpeningByte = 2;
 constexpr int64_t kFirstProcessByte = 4096;
 
 struct flock byte_lock(short type, int64_t byte) noexcept {
@@ -79,6 +80,14 @@ Status LockFile::own_users(std::chrono::milliseconds timeout) noexcept {
 
 void LockFile::leave_users() noexcept {
   set_lock(fd_.get(), F_UNLCK, kUsersByte);
+}
+
+Status LockFile::lock_opening(std::chrono::milliseconds timeout) noexcept {
+  return acquire(F_WRLCK, kOpeningByte, timeout);
+}
+
+void LockFile::unlock_opening() noexcept {
+  set_lock(fd_.get(), F_UNLCK, kOpeningByte);
 }
 
 Status LockFile::lock_writer(std::chrono::milliseconds timeout) noexcept {

@@ -2,6 +2,8 @@
 //
 //   byte 0         users: shared while a process uses the store; exclusive to replace the index
 //   byte 1         writer: held during each write transaction and checkpoint of the index
+//   byte 2         opening: held while a process opens the store, so that one at a time asks
+//                  whether it is alone
 //   byte 4096 + i  process i is alive; its reservations go back once the lock is gone
 //
 // The kernel drops the locks of a process that dies, and also all of them as soon as the process
@@ -33,6 +35,9 @@ class LockFile {
   Status own_users(std::chrono::milliseconds timeout = kPatience) noexcept;
   void leave_users() noexcept;
 
+  Status lock_opening(std::chrono::milliseconds timeout) noexcept;
+  void unlock_opening() noexcept;
+
   Status lock_writer(std::chrono::milliseconds timeout = kPatience) noexcept;
   void unlock_writer() noexcept;
 
@@ -45,6 +50,20 @@ class LockFile {
 
   UniqueFd fd_;
   int64_t claimed_ = -1;
+};
+
+// Holds the opening lock for a scope; goes on without it if its holder does not get on.
+class OpeningLock {
+ public:
+  explicit OpeningLock(LockFile& file) noexcept : file_{file} { file_.lock_opening(kPatience); }
+  OpeningLock(const OpeningLock&) = delete;
+  OpeningLock& operator=(const OpeningLock&) = delete;
+  ~OpeningLock() { file_.unlock_opening(); }
+
+ private:
+  // Each opening takes milliseconds.
+  static constexpr std::chrono::milliseconds kPatience{5000};
+  LockFile& file_;
 };
 
 // Holds the writer lock for a scope.

@@ -216,6 +216,7 @@ Result<StoreParts> open_store(const StoreOptions& options, std::vector<std::stri
   auto lock = LockFile::open(files.lock);
   if (!lock) return lock.take_error();
   parts.lock = std::move(*lock);
+  const OpeningLock opening{*parts.lock};
   if (parts.lock->share_users() != Status::Ok)
     return Error{Status::Busy, "another process replaces the index " + files.index};
   auto process = parts.lock->claim_process();

@@ -102,6 +102,35 @@ TEST(StoreProcesses, TheSizeOfALiveStoreWins) {
   ::close(ready[1]);
 }
 
+// The ranks of an engine, after its configuration was changed.
+TEST(StoreProcesses, ANewSizeHoldsThoughAllOpenItTogether) {
+  for (int round = 0; round < 20; ++round) {
+    TempDir directory{in_memory()};
+    StoreOptions options = worker_options(directory.path());
+    { StoreRig rig{options}; }
+    options.max_bytes *= 2;
+    const auto texts = in_two_children([&](int) -> std::string {
+      auto store = Store::open(options);
+      if (!store) return store.error().message;
+      return std::to_string((*store)->metrics()["bytes_capacity"]);
+    });
+    ASSERT_EQ(texts[0], std::to_string(static_cast<double>(options.max_bytes))) << round;
+    ASSERT_EQ(texts[1], texts[0]) << round;
+  }
+}
+
+TEST(StoreProcesses, OneThatIsStoppedWhileItOpensKeepsNobodyOut) {
+  TempDir directory;
+  auto stopped = LockFile::open(directory / "penstock.lock");
+  ASSERT_TRUE(stopped);
+  ASSERT_EQ((*stopped)->lock_opening(LockFile::kPatience), Status::Ok);
+  EXPECT_EQ(in_child([&]() -> std::string {
+              StoreRig rig{worker_options(directory.path())};
+              return std::string{to_string(rig.save(1))};
+            }),
+            to_string(Status::Ok));
+}
+
 TEST(StoreProcesses, ACopyThatIsFoundDamagedWhileTheIndexIsBusyGoesLater) {
   TempDir directory;
   StoreRig rig{options_for(directory.path(), 64 << 20)};
