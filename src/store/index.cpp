@@ -13,8 +13,6 @@
 namespace penstock {
 namespace {
 
-// Pages that only writes which give space back may take: a full index must be able to evict.
-constexpr uint64_t kHeadroom = 64 * kIndexPage;
 // Processes open the index one after the other; each takes milliseconds.
 constexpr std::chrono::milliseconds kOpenPatience{5000};
 constexpr int kBusyTimeoutMs = 100;  // another process recovers the WAL; nothing else holds us up

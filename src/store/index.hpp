@@ -19,6 +19,7 @@
 #include "store/head_rows.hpp"
 #include "store/lock_file.hpp"
 #include "store/reservation_table.hpp"
+#include "store/schema.hpp"
 #include "store/statement.hpp"
 #include "store/types.hpp"
 
@@ -66,6 +67,9 @@ struct NamespaceInfo {
 
 class Index {
  public:
+  // Pages that only writes which give space back may take: a full index must be able to evict.
+  static constexpr uint64_t kHeadroom = 64 * kIndexPage;
+
   // Opens or makes the database. Corrupt: damaged, or of another format version; Unsupported: WAL
   // does not work here.
   static Result<std::unique_ptr<Index>> open(const IndexOptions& options, LockFile& lock);

@@ -135,15 +135,20 @@ size_t Index::room_for_description() {
   return taken < kAllDescriptions ? kMaxDescription : 0;
 }
 
-// A model's every new version makes a namespace; those that have been empty for a day go.
+// A model's every new version makes a namespace; those that have been empty for a day go. Many more
+// in one day must not fill a small index: then the oldest go that are empty, whatever their age.
 void Index::prune_namespaces(Stamp now) {
-  constexpr int64_t kMostNamespaces = 1000;
+  constexpr int64_t kManyNamespaces = 1000;
+  constexpr int64_t kMostNamespaces = 2000;
   constexpr Stamp kDayMs = 24 * 3600 * 1000;
-  if (db_->integer("SELECT count(*) FROM namespace") < kMostNamespaces) return;
+  const int64_t count = db_->integer("SELECT count(*) FROM namespace");
+  if (count < kManyNamespaces) return;
   Statement prune{*db_,
-                  "DELETE FROM namespace WHERE created < ? AND NOT EXISTS "
-                  "(SELECT 1 FROM copy WHERE copy.ns = namespace.id)"};
-  prune.bind(now - kDayMs).run();
+                  "WITH empty AS (SELECT id, created FROM namespace WHERE NOT EXISTS "
+                  "(SELECT 1 FROM copy WHERE copy.ns = namespace.id)) "
+                  "DELETE FROM namespace WHERE id IN (SELECT id FROM empty WHERE created < ?) "
+                  "OR id IN (SELECT id FROM empty ORDER BY id LIMIT ?)"};
+  prune.bind(now - kDayMs, std::max<int64_t>(count - kMostNamespaces + 1, 0)).run();
 }
 
 bool Index::reserve_one(uint64_t blocks, uint32_t process, std::vector<Extent>& extents) {

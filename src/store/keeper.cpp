@@ -143,7 +143,9 @@ bool Keeper::keep_room() {
 // Evicts for the index's own bound, should its rows be larger than planned.
 bool Keeper::keep_index() {
   if (evicted_all_) return false;
-  if (index_.used_bytes() < parts_.plan.database_bytes / 100 * kIndexFullPercent) return false;
+  const uint64_t bound = parts_.plan.database_bytes;  // the headroom is not for saves
+  const uint64_t full = bound > Index::kHeadroom ? bound - Index::kHeadroom : 0;
+  if (index_.used_bytes() < full / 100 * kIndexFullPercent) return false;
   uint32_t removed = 0;
   evicted_all_ = index_.evict(UINT64_MAX, kBatch, removed) != Status::Ok || removed == 0;
   return !evicted_all_;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <set>
 
@@ -335,6 +336,25 @@ TEST(Index, DescriptionsCannotFillIt) {
   ASSERT_EQ(all.size(), 201u);
   EXPECT_EQ(all[1].description, spec.description);
   EXPECT_EQ(all.back().description, "");
+}
+
+TEST(Index, OfTooManyNamespacesTheOldestGoThatAreEmpty) {
+  IndexRig rig{{10}};
+  ASSERT_EQ(rig.save(name_of(1), Key{}), Status::Ok);
+  NamespaceSpec spec;
+  const auto open = [&](uint32_t number) {
+    std::memcpy(spec.digest.bytes.data() + 1, &number, sizeof number);
+    const auto opened = rig.index->open_namespace(spec, 1);
+    return opened ? *opened : 0;
+  };
+  const NamespaceId first = open(1);
+  for (uint32_t number = 2; number <= 2500; ++number) ASSERT_GT(open(number), first);
+  const auto all = rig.index->namespaces();
+  EXPECT_EQ(all.size(), 2000u);
+  EXPECT_EQ(all.front().id, rig.ns);  // the oldest of all, but not empty
+  EXPECT_EQ(open(2500), all.back().id);
+  EXPECT_GT(open(1), all.back().id);  // an id is never used again
+  EXPECT_EQ(rig.audit(), "");
 }
 
 }  // namespace

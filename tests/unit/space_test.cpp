@@ -7,6 +7,7 @@
 
 #include "store/pool.hpp"
 #include "support/index_rig.hpp"
+#include "support/store_rig.hpp"
 
 namespace penstock::test {
 namespace {
@@ -113,6 +114,28 @@ double index_bytes_per_block(bool chained, int rounds) {
     save(kBatch);
   }
   return static_cast<double>(rig.index->file_bytes()) / static_cast<double>(kCopies);
+}
+
+// Rows that are larger than planned: the index is full before the pools are.
+TEST(Space, AnIndexThatIsFullEvicts) {
+  TempDir directory{in_memory()};
+  const StoreOptions options = options_for(directory.path(), 8 << 20, 4096);
+  const auto plan = plan_space(options.max_bytes, options.block_size, 1, 0, 0);
+  ASSERT_TRUE(plan);
+  StoreRig rig{options};
+  {
+    auto other = Database::open(directory / "penstock.db", SQLITE_OPEN_READWRITE, "");
+    ASSERT_TRUE(other);
+    const uint64_t ballast = plan->database_bytes - Index::kHeadroom - 120'000;
+    ASSERT_TRUE((*other)->exec(("CREATE TABLE ballast(bytes BLOB); INSERT INTO ballast VALUES "
+                                "(zeroblob(" +
+                                std::to_string(ballast) + "))")
+                                   .c_str()));
+  }
+  for (uint64_t i = 1; i <= 2 * plan->blocks; ++i)
+    ASSERT_TRUE(eventually([&] { return rig.save(i) == Status::Ok; })) << i;
+  EXPECT_LT(rig.metric("copies"), static_cast<double>(plan->blocks) * 3 / 4);
+  EXPECT_TRUE(rig.has(2 * plan->blocks));
 }
 
 TEST(Space, TheIndexKeepsToItsPartInTheWorstOrder) {
