@@ -94,6 +94,9 @@ CopyTable::CopyTable(Database& db, const HeadRows& head)
       tree_{db, "SELECT children, stamp FROM copy WHERE id = ?"},
       set_tree_{db, "UPDATE copy SET children = ?, stamp = ? WHERE id = ?"},
       set_stamp_{db, "UPDATE copy SET stamp = ? WHERE id = ?"},
+      lower_stamps_{db,
+                    "UPDATE copy SET stamp = ? WHERE id IN (SELECT id FROM copy INDEXED BY "
+                    "copy_leaf WHERE children = 0 AND stamp > ? ORDER BY stamp LIMIT ?)"},
       bury_{db, "UPDATE copy SET ns = -id WHERE id = ?"},
       oldest_leaf_{db,
                    "SELECT id FROM copy INDEXED BY copy_leaf WHERE children = 0 "
@@ -186,6 +189,10 @@ void CopyTable::restamp(int64_t id, Change&& change) {
   }
   const Stamp next = change(current);
   if (next != current) set_stamp_.bind(next, id).run();
+}
+
+void CopyTable::lower_stamps(Stamp latest, Stamp now, uint32_t limit) {
+  lower_stamps_.bind(now, latest, int64_t{limit}).run();
 }
 
 void CopyTable::bury(int64_t id) {

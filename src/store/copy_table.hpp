@@ -51,6 +51,8 @@ class CopyTable {
   void remove(const CopyRow& leaf);  // hands its stamp to its parent
   void stamp(int64_t id, Stamp now);
   void settle(int64_t id, Stamp now);
+  // Of the leaves whose stamps are beyond `latest`, the oldest `limit` get `now`.
+  void lower_stamps(Stamp latest, Stamp now, uint32_t limit);
   void bury(int64_t id);
 
   int64_t oldest_leaf() noexcept;            // 0: the table is empty
@@ -64,7 +66,7 @@ class CopyTable {
   Database& db_;
   const HeadRows& head_;
   Statement id_of_, find_, row_, rows_after_, last_id_, insert_, delete_, add_child_, tree_,
-      set_tree_, set_stamp_, bury_, oldest_leaf_, first_child_, first_buried_;
+      set_tree_, set_stamp_, lower_stamps_, bury_, oldest_leaf_, first_child_, first_buried_;
 };
 
 }  // namespace penstock

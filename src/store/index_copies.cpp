@@ -310,6 +310,8 @@ Status Index::settle(std::span<const int64_t> ids, Stamp now) {
 Status Index::evict(uint64_t goal, uint32_t limit, uint32_t& removed, const Spared& spared) {
   const Status status = write_to_free([&] {
     removed = 0;
+    if (spared.now > 0 && usable_free() < goal)
+      copies_.lower_stamps(latest_stamp(spared.now), spared.now, limit);
     while (removed < limit && usable_free() < goal) {
       const int64_t id = copies_.oldest_leaf();
       if (id == 0 || std::find(spared.ids.begin(), spared.ids.end(), id) != spared.ids.end()) break;

@@ -26,6 +26,12 @@ constexpr Stamp stamp_on_settled(Stamp current, Stamp now) noexcept {
 constexpr bool is_held(Stamp stamp, Stamp now) noexcept {
   return stamp > now && stamp <= now + kHold;
 }
+// What is later is from a clock that was ahead: it would be the newest until the clock gets there,
+// and all that is saved meanwhile the victims. Twice the hold, for another process may have read
+// the clock after this one.
+constexpr Stamp latest_stamp(Stamp now) noexcept {
+  return now + 2 * kHold;
+}
 // The clock may have been set back, so a use never makes a copy older.
 constexpr Stamp stamp_on_hit(Stamp current, Stamp now) noexcept {
   return std::max(current, now);

@@ -108,6 +108,24 @@ TEST(IndexParents, EvictionStopsAtACopyThatIsHeld) {
   EXPECT_FALSE(rig.has(name_of(2)));
 }
 
+// The clock was a day ahead: what was saved then must not stay while all that is new goes.
+TEST(IndexParents, StampsOfAClockThatWasAheadGrowOldAsOthersDo) {
+  constexpr Stamp kNow = 1'000'000'000;
+  IndexRig rig{{20}};
+  for (uint64_t i = 1; i <= 20; ++i)
+    ASSERT_EQ(rig.save(name_of(i), Key{}, 1, kNow + 86'400'000 + static_cast<Stamp>(i)),
+              Status::Ok);
+  for (uint64_t i = 21; i <= 100; ++i) {
+    const Stamp now = kNow + static_cast<Stamp>(i);
+    uint32_t removed = 0;
+    ASSERT_EQ(rig.index->evict(1, 4, removed, {{}, now}), Status::Ok);
+    ASSERT_EQ(rig.save(name_of(i), Key{}, 1, now), Status::Ok);
+  }
+  for (uint64_t i = 1; i <= 20; ++i) EXPECT_FALSE(rig.has(name_of(i))) << i;
+  for (uint64_t i = 81; i <= 100; ++i) EXPECT_TRUE(rig.has(name_of(i))) << i;
+  EXPECT_EQ(rig.audit(), "");
+}
+
 TEST(IndexParents, WhatIsHeldIsHeldForAMinute) {
   constexpr Stamp kNow = 1'000'000'000;
   const Stamp stamp = stamp_on_insert(kNow, true);
