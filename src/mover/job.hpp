@@ -96,6 +96,7 @@ struct ChunkWork : CopyWork {
   bool wished = false;       // save; asked a store for blocks
   bool fenced = false;       // save; guarded by RowFence
   bool watched = false;      // save; guarded by RowFence
+  bool in_memory = false;    // counted in Job::in_memory
 };
 
 struct Job {
@@ -105,7 +106,8 @@ struct Job {
   Clock::time_point started, deadline;
   std::vector<ChunkWork> chunks;
   size_t chunks_left = 0;
-  size_t cursor = 0;  // chunk whose blocks are issued next
+  size_t in_memory = 0;  // of these, what moves between host memory and the pages
+  size_t cursor = 0;     // chunk whose blocks are issued next
   uint64_t moved_bytes = 0;
   std::vector<uint32_t>
       layer_pending;  // load: blocks that still cover each layer; empty after a failure
@@ -115,6 +117,13 @@ struct Job {
   bool again = false;     // load; chunks wait for a second round, from the drives
   uint32_t moves = 0;     // runs that the device may be at; the pages are not the engine's before 0
   std::shared_ptr<DeviceTicket> ticket;  // of the request's stream
+
+  bool needs_drives() const noexcept { return chunks_left > in_memory; }
+  void count_in_memory(ChunkWork& chunk, bool is) noexcept {
+    if (chunk.in_memory) --in_memory;
+    if (is) ++in_memory;
+    chunk.in_memory = is;
+  }
 };
 
 // The way of a run. Each has its own limit, so that none can take another's place.

@@ -37,7 +37,8 @@ bool Loader::issue() {
   for (auto& [id, entry] : jobs_) {
     Job& job = *entry.job;
     if (!job.answered || job.chunks_left == 0) continue;
-    if (at_work++ == context_.max_concurrent_ops) break;
+    // What lies in memory waits for no drive.
+    if (job.needs_drives() && at_work++ >= context_.max_concurrent_ops) continue;
     any |= issue(job);
   }
   return any;
@@ -140,6 +141,7 @@ void Loader::read_again(const Transfer& wrong) {
 void Loader::mismatch(Job& job, size_t index) {
   ChunkWork& chunk = job.chunks[index];
   chunk.phase = ChunkPhase::Settling;
+  job.count_in_memory(chunk, false);
   const bool queued =
       context_.store(chunk.tier)
           .damaged(job.space.in(chunk.tier), chunk.name, chunk.record_id,
@@ -205,6 +207,7 @@ void Loader::finish(Job& job, size_t index, Status status) {
   if (chunk.parcel && status == Status::Ok) context_.metrics.unpacked_chunks.add();
   if (chunk.again && status == Status::Ok) context_.metrics.load_chunks_reread.add();
   drop_parcel(chunk);
+  job.count_in_memory(chunk, false);
   --job.chunks_left;
   if (chunk.pending) {
     const bool good = status == Status::Ok;

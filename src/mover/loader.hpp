@@ -69,7 +69,7 @@ class Loader {
   void ask_for_room(Entry& entry);
   void touch(const Job& job);
   void promote(Job& job, const Rest& rest);
-  bool accept(ChunkWork& chunk, Tier tier, CopyRecord& record) const;
+  bool accept(Job& job, size_t index, Tier tier, CopyRecord& record) const;
   void count_layers(Job& job) const;
   void read_again(const Transfer& wrong);
   void mismatch(Job& job, size_t index);

@@ -48,7 +48,8 @@ void Loader::ask(const Job& job, Tier tier, std::vector<size_t> chunks) {
 }
 
 // A record comes from disk: it must fit the copy that was asked for in every respect.
-bool Loader::accept(ChunkWork& chunk, Tier tier, CopyRecord& record) const {
+bool Loader::accept(Job& job, size_t index, Tier tier, CopyRecord& record) const {
+  ChunkWork& chunk = job.chunks[index];
   if (record.status != Status::Ok || record.length != chunk.bytes) return false;
   if (record.stored > record.length) return false;
   if (record.checksums.size() != div_up(record.stored, context_.block_size)) return false;
@@ -60,6 +61,8 @@ bool Loader::accept(ChunkWork& chunk, Tier tier, CopyRecord& record) const {
   chunk.checksums = std::move(record.checksums);
   chunk.record_id = record.id;
   chunk.stored = record.stored;
+  chunk.phase = ChunkPhase::Moving;
+  job.count_in_memory(chunk, tier == Tier::Local);
   return true;
 }
 
@@ -79,11 +82,8 @@ void Loader::found(JobId id, Tier tier, const std::vector<size_t>& chunks,
     return;
   }
   for (size_t i = 0; i < chunks.size(); ++i) {
-    ChunkWork& chunk = job.chunks[chunks[i]];
-    if (chunk.phase == ChunkPhase::Done) continue;
-    if (i < records.size() && accept(chunk, tier, records[i]))
-      chunk.phase = ChunkPhase::Moving;
-    else
+    if (job.chunks[chunks[i]].phase == ChunkPhase::Done) continue;
+    if (i >= records.size() || !accept(job, chunks[i], tier, records[i]))
       entry.missing.push_back(chunks[i]);
   }
   if (job.pieces > 0) return;
@@ -102,12 +102,9 @@ void Loader::go_on(Entry& entry) {
   std::vector<CopyRecord> records = std::move(*rest.records);
   for (size_t i = 0; i < rest.chunks.size(); ++i) {
     const size_t index = rest.chunks[i];
-    ChunkWork& chunk = job.chunks[index];
+    const ChunkWork& chunk = job.chunks[index];
     if (chunk.phase == ChunkPhase::Done) continue;
-    if (i < records.size() && accept(chunk, tier, records[i])) {
-      chunk.phase = ChunkPhase::Moving;
-      continue;
-    }
+    if (i < records.size() && accept(job, index, tier, records[i])) continue;
     Status why = i < records.size() ? records[i].status : Status::NotFound;
     if (chunk.again) why = chunk.status;
     fail(job, index, why == Status::Ok ? Status::NotFound : why);

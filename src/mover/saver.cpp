@@ -20,7 +20,7 @@ bool Saver::issue(size_t keep_slots, size_t keep_moves) {
   uint32_t at_work = 0;
   for (auto& [id, job] : jobs_) {
     if (!job->answered || job->chunks_left == 0) continue;
-    if (at_work++ == context_.max_concurrent_ops) break;
+    if (job->needs_drives() && at_work++ >= context_.max_concurrent_ops) continue;
     any |= issue(*job, {keep_slots, keep_moves});
   }
   while (launch()) any = true;
@@ -150,6 +150,7 @@ void Saver::published(JobId id, size_t index, Status status) {
   if (status == Status::NotFound && to_drives) {
     // Memory has lost its parent meanwhile; the drives have that.
     chunk.tier = Tier::Gds;
+    job->count_in_memory(chunk, false);
     in_work_[{job->request.namespace_id, chunk.name}] = Tier::Gds;
     return behind_.add_orphan(chunk, job->space,
                               [this, id, index](Status came) { published(id, index, came); });
@@ -169,6 +170,7 @@ void Saver::finish(Job& job, size_t index, Status status) {
   chunk.lease.reset();
   chunk.blocks = {};
   drop_parcel(chunk);
+  job.count_in_memory(chunk, false);
   --job.chunks_left;
   const FullName name{job.request.namespace_id, chunk.name};
   if (chunk.wished) in_work_.erase(name);  // else it is another job's

@@ -53,6 +53,7 @@ void Saver::wish(Job& job, size_t index, Tier tier) {
   ChunkWork& chunk = job.chunks[index];
   chunk.wished = true;
   chunk.tier = tier;
+  job.count_in_memory(chunk, tier == Tier::Local);
   dropped_.erase({job.request.namespace_id, chunk.name});  // a new attempt
   chunk.pending = publishers_[static_cast<size_t>(tier)].announce(
       job.space.in(tier), chunk,

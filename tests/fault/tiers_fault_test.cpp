@@ -149,6 +149,53 @@ INSTANTIATE_TEST_SUITE_P(All, TiersFault,
                            return std::string{info.param.engine} + "_" + info.param.kind;
                          });
 
+// A drive that keeps some requests, and one job at a time that may use it.
+class StuckDrive : public testing::Test {
+ protected:
+  static constexpr std::chrono::seconds kPatience{20};  // of jobs that are to succeed
+
+  void TearDown() override { ::unsetenv("PENSTOCK_TEST_FAULT"); }
+  void open(const char* fault) {
+    rig_.engine.reset();
+    ::setenv("PENSTOCK_TEST_FAULT", fault, 1);
+    rig_.config.gds_config.max_concurrent_ops = 1;
+    rig_.config.gds_config.load_deadline_s = rig_.config.gds_config.save_deadline_s = 600;
+    rig_.open();
+  }
+  void save_on_the_drive_only(uint64_t chain) {
+    rig_.config.backend = {"gds"};
+    rig_.open();
+    ASSERT_EQ(rig_.save(0, kChunks, chain).status, Status::Ok);
+    rig_.engine.reset();
+    rig_.config.backend = {"local", "gds"};
+  }
+  Status run(JobRequest request, std::chrono::milliseconds deadline = kPatience) {
+    request.deadline = deadline;
+    return run_job(*rig_.engine, std::move(request)).status;
+  }
+
+  TempDir drive_;
+  TempDir memory_{in_memory()};
+  TierRig rig_{drive_.path(), memory_ / "local", 0.05};
+};
+
+TEST_F(StuckDrive, WhatIsInMemoryIsLoaded) {
+  save_on_the_drive_only(1);
+  open("read:1+:stuck");
+  ASSERT_EQ(rig_.save(0, kChunks, 2).status, Status::Ok);
+  ASSERT_TRUE(rig_.engine->submit(rig_.job(JobKind::Load, 0, kChunks, 1)));
+  ASSERT_TRUE(eventually([&] { return rig_.metric("io_in_flight") > 0; }));
+  EXPECT_EQ(run(rig_.job(JobKind::Load, 0, kChunks, 2)), Status::Ok);
+}
+
+TEST_F(StuckDrive, WhatGoesToMemoryIsSaved) {
+  save_on_the_drive_only(1);
+  open("write:1+:stuck");
+  ASSERT_TRUE(rig_.engine->submit(rig_.job(JobKind::Save, kChunks, kChunks, 1)));
+  ASSERT_TRUE(eventually([&] { return rig_.metric("io_in_flight") > 0; }));
+  EXPECT_EQ(run(rig_.job(JobKind::Save, 0, kChunks, 2)), Status::Ok);
+}
+
 // Saves and loads chains until it is killed, or a byte is wrong.
 void work(const std::string& drive, const std::string& memory, uint64_t seed,
           const std::function<void()>& begun) {
