@@ -230,6 +230,7 @@ void Mover::run() noexcept {
     io_->wait(stopping_ ? std::chrono::nanoseconds{std::chrono::milliseconds{10}} : idle_time());
   }
   inbox_->close();
+  inbox_->drain();  // what came since: the jobs are gone, but it may hold reservations
 }
 
 }  // namespace penstock

@@ -1,0 +1,108 @@
+// A mover over stores and an I/O engine of the test's own, so that the moment of what happens is
+// chosen.
+#include "mover/mover.hpp"
+
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <future>
+#include <mutex>
+
+#include "device/host_device.hpp"
+#include "support/figures.hpp"
+#include "support/store_rig.hpp"
+
+namespace penstock::test {
+namespace {
+
+constexpr uint64_t kBlock = 65536;
+constexpr uint32_t kRows = 4, kLayers = 4, kPage = 16384;  // one chunk; four blocks
+
+// Does no I/O. Calls `on_poll` with how often it has been polled, once a step of the mover.
+class SteppedEngine final : public IoEngine {
+ public:
+  SteppedEngine() : IoEngine{1} {}
+
+  std::function<void(int)> on_poll;
+
+  void wake() noexcept override {
+    std::scoped_lock lock{mutex_};
+    ++wakes_;
+    woken_.notify_all();
+  }
+  // Until that much has been posted to the mover.
+  void await_wakes(int count) {
+    std::unique_lock lock{mutex_};
+    woken_.wait(lock, [&] { return wakes_ >= count; });
+  }
+  std::string_view name() const noexcept override { return "stepped"; }
+
+ private:
+  void submit_impl(std::span<IoRequest* const>) noexcept override {}
+  size_t poll_impl(std::span<Attempt>) noexcept override {
+    on_poll(++polls_);
+    return 0;
+  }
+  void wait_impl(std::chrono::nanoseconds timeout) noexcept override {
+    std::unique_lock lock{mutex_};
+    woken_.wait_for(lock, timeout, [&] { return wakes_ > seen_; });
+    seen_ = wakes_;
+  }
+
+  std::mutex mutex_;
+  std::condition_variable woken_;
+  int wakes_ = 0, seen_ = 0;
+  int polls_ = 0;
+};
+
+// The index thread does nothing else until `go` is set.
+void hold_index(StoreRig& rig, const std::shared_future<void>& go) {
+  ASSERT_TRUE(
+      rig.store->find(rig.ns, {name_of(1)}, [go](const std::vector<CopyRecord>&) { go.wait(); }));
+}
+
+class MoverTest : public testing::Test {
+ protected:
+  std::unique_ptr<Mover> make(TierStores stores, std::unique_ptr<IoEngine> io) {
+    auto map = CopyMap::create(pages_.layout());
+    EXPECT_TRUE(map);
+    auto maps = std::make_shared<const std::vector<CopyMap>>(std::vector<CopyMap>{std::move(*map)});
+    auto staging = Staging::create(4, 1 << 20);
+    PackerOptions packing;
+    packing.copy_bytes = kBlock;
+    packing.most_bytes = 0;  // it packs nothing
+    auto packer = Packer::create(packing);
+    EXPECT_TRUE(staging && packer);
+    return std::make_unique<Mover>(std::move(stores), maps, std::move(*staging), std::move(io),
+                                   nullptr, std::make_unique<HostDevice>(maps), std::move(*packer),
+                                   MoverOptions{});
+  }
+  static JobRequest save() { return chain_job(JobKind::Save, 1, 0, 1, kRows); }
+
+  Pages pages_{kLayers, kRows, kPage, kRows};
+  TempDir dir_{in_memory()};
+};
+
+// Between the mover's last look into its inbox and its end.
+TEST_F(MoverTest, BlocksThatAreReservedAtTheVeryEndAreGivenBack) {
+  StoreRig drives{options_for(dir_.path(), 8 << 20, kBlock)};
+  std::promise<void> begun, go;
+  hold_index(drives, go.get_future().share());
+  auto io = std::make_unique<SteppedEngine>();
+  io->on_poll = [&, &engine = *io](int step) {
+    if (step == 1) begun.set_value();
+    if (step == 1) engine.await_wakes(2);  // the job, and the end
+    if (step != 3) return;                 // what the mover thinks is its last
+    go.set_value();
+    engine.await_wakes(3);  // the reservation
+  };
+  auto mover = make({{nullptr, drives.store}}, std::move(io));
+  begun.get_future().wait();
+  ASSERT_TRUE(mover->submit(save(), {namespace_spec().digest, {0, drives.ns}}));
+  mover.reset();
+  EXPECT_FALSE(drives.has(1));  // an answer: the figures have seen the reservation
+  EXPECT_TRUE(eventually([&] { return blocks_in_use(drives.store->metrics()) == 0; }));
+}
+
+}  // namespace
+}  // namespace penstock::test
