@@ -48,7 +48,7 @@ class ExtentLease {
 
 // A copy that is about to be published; see Publisher.
 struct PendingCopy {
-  enum class State : uint8_t { Making, Ready, Dropped };
+  enum class State : uint8_t { Making, Ready, Committing, Dropped };
 
   NamespaceId ns = 0;  // in the store that it is for
   CopyInsert copy;     // its extents are those of the lease, from the commit on
@@ -56,6 +56,13 @@ struct PendingCopy {
   State state = State::Making;
   std::function<void(Status)> published;  // what came of the commit; may be empty
   std::function<bool()> waits;  // true: not yet, its parent comes another way; may be empty
+
+  // Nobody is to see it any more. What the store has been given goes its way.
+  void drop() {
+    if (state == State::Committing) return;
+    state = State::Dropped;
+    lease.reset();
+  }
 };
 
 struct Parcel;

@@ -68,7 +68,7 @@ Mover::Mover(TierStores stores, CopyMaps maps, Staging staging, std::unique_ptr<
                stores_.get(stores_.slowest())->block_size(),
                *packer_},
       loader_{context_},
-      behind_{context_},
+      behind_{context_, options.save_deadline},
       saver_{context_, behind_} {
   moves_.on_done([this](Transfer& transfer) { saver_.gathered(transfer); },
                  [this](Transfer& transfer) { loader_.scattered(transfer); });
@@ -170,7 +170,7 @@ bool Mover::step() {
   const size_t moves = kMemoryBatches * moves_.device().batch();
   progress |=
       saver_.issue(loads_wait ? slots - slots / 4 : slots / 8, loads_wait ? moves - moves / 4 : 0);
-  progress |= behind_.issue(loads_wait);
+  progress |= behind_.issue(loads_wait, now);
   sync_pools(now);
   transfers_.flush();
   progress |= transfers_.poll([this](Transfer& transfer, const IoCompletion& completion) {
@@ -205,7 +205,7 @@ void Mover::sync_pools(Clock::time_point now) {
 }
 
 std::chrono::nanoseconds Mover::idle_time() const {
-  auto until = std::min(loader_.next_deadline(), saver_.next_deadline());
+  auto until = std::min({loader_.next_deadline(), saver_.next_deadline(), behind_.next_deadline()});
   if (wrote_) until = std::min(until, next_sync_);
   const auto now = Clock::now();
   if (until > now + kLongestSleep) return kLongestSleep;

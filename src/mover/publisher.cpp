@@ -28,6 +28,7 @@ bool Publisher::publish() {
     if (next->state == PendingCopy::State::Ready) {
       if (next->waits && next->waits()) break;
       if (!batch.empty() && batch.front()->ns != next->ns) break;
+      next->state = PendingCopy::State::Committing;
       next->copy.extents = next->lease->extents();
       copies.push_back(next->copy);
       batch.push_back(next);

@@ -2,9 +2,10 @@
 // so that a parent is never published after its child. Mover thread only.
 //
 // Whoever makes a copy announces it before its children, and says later that it is Ready or
-// Dropped; those behind it wait for that. Published copies' blocks are the store's from the moment
-// that the commit is queued: it publishes them or gives them back (or, for keeps_blocks, returns
-// them to the lease before `published` is called with NotFound).
+// Dropped; those behind it wait for that. A Ready one may still be dropped while it waits.
+// Published copies' blocks are the store's from the moment that the commit is queued: it publishes
+// them or gives them back (or, for keeps_blocks, returns them to the lease before `published` is
+// called with NotFound).
 #pragma once
 
 #include <deque>

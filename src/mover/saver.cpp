@@ -164,8 +164,7 @@ void Saver::finish(Job& job, size_t index, Status status) {
   context_.fence.forget(chunk);
   chunk.phase = ChunkPhase::Done;
   chunk.status = status;
-  if (chunk.pending && chunk.pending->state == PendingCopy::State::Making)
-    chunk.pending->state = PendingCopy::State::Dropped;
+  if (chunk.pending) chunk.pending->drop();
   chunk.pending.reset();
   chunk.lease.reset();
   chunk.blocks = {};

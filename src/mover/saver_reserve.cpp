@@ -133,7 +133,7 @@ void Saver::reserved(JobId id, Tier tier, const std::vector<size_t>& chunks,
 void Saver::fall(Job& job, size_t index, Status why, std::vector<size_t>& fallen) {
   ChunkWork& chunk = job.chunks[index];
   if (chunk.tier == context_.stores.slowest()) return drop(job, index, why);
-  chunk.pending->state = PendingCopy::State::Dropped;
+  chunk.pending->drop();
   wish(job, index, Tier::Gds);
   fallen.push_back(index);
 }

@@ -50,15 +50,39 @@ bool WriteBehind::has(const TierNamespace& space, const CopyName& name) const {
   return names_.contains({space.in(Tier::Gds), name});
 }
 
-bool WriteBehind::issue(bool loads_wait) {
+bool WriteBehind::issue(bool loads_wait, Clock::time_point now) {
   const size_t depth = context_.transfers.limit(Route::Behind);
-  bool any = start_batch();
+  bool any = expire(now);
+  any |= start_batch();
   any |= start_packing();
   any |= issue_writes(loads_wait ? 1 : std::max<size_t>(depth / 4, 1));
   any |= check();
   forget_ended();
   settle();
   return any;
+}
+
+// What stands still holds up all that follows it. A copy that is to be published waits for those
+// before it, which have this deadline, or for the index.
+Clock::time_point WriteBehind::deadline_of(const BehindCopy& copy) const {
+  const bool has_one = copy.phase < BehindCopy::Phase::Checked;
+  return has_one ? copy.moved_on + deadline_ : Clock::time_point::max();
+}
+
+bool WriteBehind::expire(Clock::time_point now) {
+  bool any = false;
+  for (const Copy& copy : active_) {
+    if (now < deadline_of(*copy)) continue;
+    drop(copy, Status::Timeout);
+    any = true;
+  }
+  return any;
+}
+
+Clock::time_point WriteBehind::next_deadline() const {
+  auto next = Clock::time_point::max();
+  for (const Copy& copy : active_) next = std::min(next, deadline_of(*copy));
+  return next;
 }
 
 template <typename Answer>
@@ -87,6 +111,7 @@ bool WriteBehind::start_batch() {
     if (!first && active_bytes + next->bytes > kMaxActiveBytes) break;
     if (!batch.empty() && batch.front()->space.ids != next->space.ids) break;
     active_bytes += next->bytes;
+    next->moved_on = Clock::now();
     batch.push_back(next);
     queue_.pop_front();
   }
@@ -162,6 +187,7 @@ void WriteBehind::reserved(const Batch& batch, std::vector<Reservation>& reserva
       copy->pending = publisher_.announce(copy->space.in(Tier::Gds), *copy,
                                           [this, copy](Status status) { published(copy, status); });
       copy->phase = context_.packs(*copy) ? BehindCopy::Phase::Packing : BehindCopy::Phase::Writing;
+      copy->moved_on = Clock::now();
     }
   }
 }
@@ -186,6 +212,7 @@ void WriteBehind::packed(const Copy& copy) {
   if (copy->parcel->failed) return drop(copy, Status::NotFound);
   take_packed(context_, *copy);
   copy->phase = BehindCopy::Phase::Writing;
+  copy->moved_on = Clock::now();
 }
 
 bool WriteBehind::issue_writes(size_t most) {
@@ -219,6 +246,7 @@ void WriteBehind::written(Transfer& transfer, const IoCompletion& completion) {
   if (completion.status != Status::Ok) return drop(copy, completion.status);
   context_.store(Tier::Gds).mark_written(transfer.pool, transfer.io.size);
   copy->moved_blocks += transfer.block_count;
+  copy->moved_on = Clock::now();
   if (copy->moved_blocks != copy->blocks.size()) return;
   copy->phase = BehindCopy::Phase::Written;
   if (copy->orphan || copy->parcel) ready(*copy);  // nobody else could write there
@@ -271,8 +299,7 @@ void WriteBehind::published(const Copy& copy, Status status) {
 void WriteBehind::end(const Copy& copy, Status status) {
   if (copy->phase == BehindCopy::Phase::Ended) return;
   copy->phase = BehindCopy::Phase::Ended;
-  if (copy->pending && copy->pending->state == PendingCopy::State::Making)
-    copy->pending->state = PendingCopy::State::Dropped;
+  if (copy->pending) copy->pending->drop();
   copy->pending.reset();
   copy->lease.reset();
   copy->orphan.reset();

@@ -5,10 +5,11 @@
 // memory in which the copies lie. There they are held, but only for a minute, since a process that
 // holds them may die; so a copy may be evicted while it is written, and is published on the drive
 // only if memory still has the same record afterwards. A copy that is packed on the way is
-// copied out of memory and verified first, and then needs memory no more. Copies
-// go in the order of their saving, so parents come first; what cannot go is dropped with what
-// follows it, counted, and stays in memory as long as it stays. What waits is bounded by the memory
-// that it lies in: when that is full of it, saves go to the drives directly.
+// copied out of memory and verified first, and then needs memory no more. Copies go in the order of
+// their saving, so parents come first; what cannot go is dropped with what follows it, counted, and
+// stays in memory as long as it stays. So does what stands still for as long as a save may take: a
+// write may never return. What waits is bounded by the memory that it lies in: when that is full of
+// it, saves go to the drives directly.
 //
 // An orphan is a copy that could not be published in memory, because memory had lost its parent:
 // its blocks there are still reserved, and go back when it is on the drive.
@@ -35,14 +36,18 @@ struct BehindCopy : CopyWork {
   };
   TierNamespace space;
   Phase phase = Phase::Waiting;
+  Clock::time_point moved_on;           // once it has begun
   std::shared_ptr<ExtentLease> orphan;  // its blocks in memory
   std::function<void(Status)> done;     // may be empty
 };
 
 class WriteBehind {
  public:
-  explicit WriteBehind(MoverContext& context)
-      : context_{context}, publisher_{context.stores.get(Tier::Gds), context.inbox} {}
+  // `deadline`: how long a copy may stand still.
+  WriteBehind(MoverContext& context, std::chrono::milliseconds deadline)
+      : context_{context},
+        deadline_{deadline},
+        publisher_{context.stores.get(Tier::Gds), context.inbox} {}
 
   // A copy that has just been published in memory.
   void add(const CopyWork& copy, const TierNamespace& space);
@@ -51,10 +56,12 @@ class WriteBehind {
                   std::function<void(Status)> done);
   // Whether that copy is on its way.
   bool has(const TierNamespace& space, const CopyName& name) const;
-  bool issue(bool loads_wait);  // starts what can be started; true if there was anything
+  // Starts what can be started; true if there was anything.
+  bool issue(bool loads_wait, Clock::time_point now);
   void written(Transfer& transfer, const IoCompletion& completion);
   bool publish() { return publisher_.publish(); }
   bool empty() const noexcept { return queue_.empty() && active_.empty(); }
+  Clock::time_point next_deadline() const;
   void drop_all();  // what is written already completes without it
 
  private:
@@ -62,6 +69,8 @@ class WriteBehind {
   using Batch = std::vector<Copy>;
   using FullName = std::pair<NamespaceId, CopyName>;  // the namespace as the drives know it
 
+  Clock::time_point deadline_of(const BehindCopy& copy) const;
+  bool expire(Clock::time_point now);
   Copy push(const CopyWork& work, const TierNamespace& space);
   bool start_batch();
   void located(const Batch& batch, std::vector<CopyRecord> records);
@@ -82,6 +91,7 @@ class WriteBehind {
   bool find(const Batch& batch, Answer&& answer);
 
   MoverContext& context_;
+  const std::chrono::milliseconds deadline_;
   Publisher publisher_;
   std::deque<Copy> queue_;   // not begun
   std::deque<Copy> active_;  // begun, in order

@@ -155,12 +155,13 @@ class StuckDrive : public testing::Test {
   static constexpr std::chrono::seconds kPatience{20};  // of jobs that are to succeed
 
   void TearDown() override { ::unsetenv("PENSTOCK_TEST_FAULT"); }
-  void open(const char* fault) {
+  void open(const char* fault, double save_deadline_s = 600, uint32_t chunks = 16) {
     rig_.engine.reset();
     ::setenv("PENSTOCK_TEST_FAULT", fault, 1);
     rig_.config.gds_config.max_concurrent_ops = 1;
-    rig_.config.gds_config.load_deadline_s = rig_.config.gds_config.save_deadline_s = 600;
-    rig_.open();
+    rig_.config.gds_config.load_deadline_s = 600;
+    rig_.config.gds_config.save_deadline_s = save_deadline_s;
+    rig_.open(chunks);
   }
   void save_on_the_drive_only(uint64_t chain) {
     rig_.config.backend = {"gds"};
@@ -194,6 +195,33 @@ TEST_F(StuckDrive, WhatGoesToMemoryIsSaved) {
   ASSERT_TRUE(rig_.engine->submit(rig_.job(JobKind::Save, kChunks, kChunks, 1)));
   ASSERT_TRUE(eventually([&] { return rig_.metric("io_in_flight") > 0; }));
   EXPECT_EQ(run(rig_.job(JobKind::Save, 0, kChunks, 2)), Status::Ok);
+}
+
+// The copy and what hangs below it stay in memory only.
+TEST_F(StuckDrive, WriteBehindGoesOnWithoutWhatNeverReturns) {
+  open("write:1:stuck", 3);
+  ASSERT_EQ(rig_.save(0, kChunks, 1).status, Status::Ok);
+  ASSERT_EQ(rig_.save(0, kChunks, 2).status, Status::Ok);
+  ASSERT_TRUE(rig_.written_behind());
+  EXPECT_EQ(rig_.metric("write_behind_chunks"), kChunks);
+  EXPECT_EQ(rig_.metric("write_behind_dropped"), kChunks);
+  EXPECT_EQ(rig_.metric("io_in_flight"), 1);
+  EXPECT_EQ(rig_.load(0, kChunks, 1), kChunks);
+}
+
+// They go to the drive when memory is full, and may not be there before the one that is stuck.
+TEST_F(StuckDrive, SavesThatWaitForWhatNeverReturnsKeepNoBlocks) {
+  constexpr uint32_t kActive = 64, kMany = 128;  // what write-behind has begun; more than memory
+  rig_.config.local_config.max_cache_size_gb = 0.03;
+  save_on_the_drive_only(1);
+  const auto begun = [&] { return used(rig_, "") == 4 * (kChunks + kActive); };
+  open("write:1:stuck", 600, kMany);
+  ASSERT_EQ(rig_.save(0, kActive, 2).status, Status::Ok);
+  ASSERT_TRUE(eventually(begun));
+  EXPECT_EQ(run(rig_.job(JobKind::Save, kActive, kMany - kActive, 2), std::chrono::seconds{2}),
+            Status::Timeout);
+  EXPECT_TRUE(eventually(begun));
+  EXPECT_EQ(run(rig_.job(JobKind::Save, kChunks, kChunks, 1)), Status::Ok);
 }
 
 // Saves and loads chains until it is killed, or a byte is wrong.
