@@ -145,7 +145,6 @@ void Saver::published(JobId id, size_t index, Status status) {
   if (job == nullptr) return;
   ChunkWork& chunk = job->chunks[index];
   const bool to_drives = chunk.tier == Tier::Local && context_.has(Tier::Gds);
-  if (status == Status::Ok && to_drives) behind_.add(chunk, job->space);
   if (chunk.phase == ChunkPhase::Done) return;
   if (status == Status::NotFound && to_drives) {
     // Memory has lost its parent meanwhile; the drives have that.

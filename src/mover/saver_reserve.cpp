@@ -57,7 +57,14 @@ void Saver::wish(Job& job, size_t index, Tier tier) {
   dropped_.erase({job.request.namespace_id, chunk.name});  // a new attempt
   chunk.pending = publishers_[static_cast<size_t>(tier)].announce(
       job.space.in(tier), chunk,
-      [this, id = job.id, index](Status status) { published(id, index, status); });
+      [this, id = job.id, index, space = job.space, ns = job.request.namespace_id,
+       name = chunk.name, parent = chunk.parent, bytes = chunk.bytes,
+       to_drives = tier == Tier::Local && context_.has(Tier::Gds)](Status status) {
+        // The job may have ended meanwhile; the copy is there all the same.
+        if (status == Status::Ok) dropped_.erase({ns, name});
+        if (status == Status::Ok && to_drives) behind_.add(name, parent, bytes, space);
+        published(id, index, status);
+      });
   if (tier == Tier::Local) {
     chunk.pending->copy.keeps_blocks = context_.has(Tier::Gds);
     chunk.pending->copy.held = context_.has(Tier::Gds);  // until it is on the drives

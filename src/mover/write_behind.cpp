@@ -17,28 +17,30 @@ constexpr size_t kMaxActive = 64;
 
 }  // namespace
 
-WriteBehind::Copy WriteBehind::push(const CopyWork& work, const TierNamespace& space) {
-  if (names_.size() >= kMaxCopies || !names_.emplace(space.in(Tier::Gds), work.name).second) {
+WriteBehind::Copy WriteBehind::push(const CopyName& name, const Key& parent, uint64_t bytes,
+                                    const TierNamespace& space) {
+  if (names_.size() >= kMaxCopies || !names_.emplace(space.in(Tier::Gds), name).second) {
     context_.metrics.write_behind_dropped.add();
     return nullptr;
   }
   auto copy = std::make_shared<BehindCopy>();
-  copy->name = work.name;
-  copy->parent = work.parent;
-  copy->bytes = work.bytes;
+  copy->name = name;
+  copy->parent = parent;
+  copy->bytes = bytes;
   copy->space = space;
   context_.metrics.write_behind_taken_bytes.add(copy->bytes);
   queue_.push_back(copy);
   return copy;
 }
 
-void WriteBehind::add(const CopyWork& work, const TierNamespace& space) {
-  push(work, space);
+void WriteBehind::add(const CopyName& name, const Key& parent, uint64_t bytes,
+                      const TierNamespace& space) {
+  push(name, parent, bytes, space);
 }
 
 void WriteBehind::add_orphan(const CopyWork& work, const TierNamespace& space,
                              std::function<void(Status)> done) {
-  const Copy copy = push(work, space);
+  const Copy copy = push(work.name, work.parent, work.bytes, space);
   if (!copy) return done(Status::NoSpace);
   copy->memory = work.blocks;
   copy->checksums = work.checksums;

@@ -50,7 +50,7 @@ class WriteBehind {
         publisher_{context.stores.get(Tier::Gds), context.inbox} {}
 
   // A copy that has just been published in memory.
-  void add(const CopyWork& copy, const TierNamespace& space);
+  void add(const CopyName& name, const Key& parent, uint64_t bytes, const TierNamespace& space);
   // Its `lease` has its blocks in memory; `done` is called with what came of it.
   void add_orphan(const CopyWork& copy, const TierNamespace& space,
                   std::function<void(Status)> done);
@@ -71,7 +71,7 @@ class WriteBehind {
 
   Clock::time_point deadline_of(const BehindCopy& copy) const;
   bool expire(Clock::time_point now);
-  Copy push(const CopyWork& work, const TierNamespace& space);
+  Copy push(const CopyName& name, const Key& parent, uint64_t bytes, const TierNamespace& space);
   bool start_batch();
   void located(const Batch& batch, std::vector<CopyRecord> records);
   void reserve(const Batch& batch);

@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "device/host_device.hpp"
+#include "io/memory_engine.hpp"
 #include "support/figures.hpp"
 #include "support/store_rig.hpp"
 
@@ -77,7 +78,9 @@ class MoverTest : public testing::Test {
                                    nullptr, std::make_unique<HostDevice>(maps), std::move(*packer),
                                    MoverOptions{});
   }
-  static JobRequest save() { return chain_job(JobKind::Save, 1, 0, 1, kRows); }
+  static JobRequest save(uint64_t chunk = 0) {
+    return chain_job(JobKind::Save, 1, chunk, 1, kRows);
+  }
 
   Pages pages_{kLayers, kRows, kPage, kRows};
   TempDir dir_{in_memory()};
@@ -102,6 +105,38 @@ TEST_F(MoverTest, BlocksThatAreReservedAtTheVeryEndAreGivenBack) {
   mover.reset();
   EXPECT_FALSE(drives.has(1));  // an answer: the figures have seen the reservation
   EXPECT_TRUE(eventually([&] { return blocks_in_use(drives.store->metrics()) == 0; }));
+}
+
+// The job has ended meanwhile, but memory has the copy.
+TEST_F(MoverTest, ACopyWhoseSaveEndsWhileItIsPublishedGoesToTheDrives) {
+  TempDir drive{in_memory()};
+  StoreOptions in_memory_options = options_for(dir_.path(), 8 << 20, kBlock);
+  in_memory_options.mapped = true;
+  StoreRig memory{in_memory_options}, drives{options_for(drive.path(), 8 << 20, kBlock)};
+  auto io = std::make_unique<MemoryEngine>(4);
+  io->file(drives.store->pool_fd(0));
+  auto mover = make({{memory.store, drives.store}}, std::move(io));
+  const MoverMetrics& metrics = mover->metrics();
+
+  std::promise<void> reserve, commit;
+  hold_index(memory, reserve.get_future().share());
+  const auto job = mover->submit(save(), {namespace_spec().digest, {memory.ns, drives.ns}});
+  ASSERT_TRUE(job);
+  ASSERT_TRUE(eventually([&] { return metrics.save_jobs_open.value() == 1; }));
+  hold_index(memory, commit.get_future().share());
+  reserve.set_value();
+  // Its only run has been moved, and in the same step the commit is asked for.
+  ASSERT_TRUE(eventually([&] { return metrics.memory_write.bytes.value() > 0; }));
+  mover->cancel(*job);
+  ASSERT_TRUE(mover->outbox().wait_result(std::chrono::seconds{20}));
+  EXPECT_EQ(mover->outbox().take().front().status, Status::Cancelled);
+  commit.set_value();
+  EXPECT_TRUE(eventually([&] { return metrics.write_behind_chunks.value() == 1; }));
+  EXPECT_TRUE(memory.has(0) && drives.has(0));
+  // And what follows it is not in vain.
+  ASSERT_TRUE(mover->submit(save(1), {namespace_spec().digest, {memory.ns, drives.ns}}));
+  ASSERT_TRUE(mover->outbox().wait_result(std::chrono::seconds{20}));
+  EXPECT_EQ(mover->outbox().take().front().status, Status::Ok);
 }
 
 }  // namespace
