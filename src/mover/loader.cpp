@@ -288,16 +288,17 @@ void Loader::count_busy(Clock::time_point now) {
   counted_until_ += micros;
 }
 
-void Loader::sweep(Clock::time_point now) {
+bool Loader::sweep(Clock::time_point now) {
   count_busy(now);
   for (auto& [id, entry] : jobs_)
     if (entry.job->again && entry.job->moves == 0) begin_second_round(entry);
-  std::erase_if(jobs_, [this](auto& found) {
+  const size_t gone = std::erase_if(jobs_, [this](auto& found) {
     Job& job = *found.second.job;
     if (job.chunks_left > 0 || job.moves > 0) return false;
     report(context_, job);
     return true;
   });
+  return gone > 0;
 }
 
 Clock::time_point Loader::next_deadline() const {

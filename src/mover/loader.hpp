@@ -37,7 +37,8 @@ class Loader {
   void end(JobId id, Status status);  // the unfinished chunks get `status`
   void end_all(Status status);
   void expire(Clock::time_point now);
-  void sweep(Clock::time_point now);  // reports and forgets jobs that are complete
+  // Reports and forgets jobs that are complete; true if there were any.
+  bool sweep(Clock::time_point now);
   bool empty() const noexcept { return jobs_.empty(); }
   size_t size() const noexcept { return jobs_.size(); }
   Clock::time_point next_deadline() const;

@@ -187,8 +187,9 @@ bool Mover::step() {
   progress |= loader_.publish();
   progress |= saver_.publish();
   progress |= behind_.publish();
-  loader_.sweep(Clock::now());
-  saver_.sweep();
+  // A job that has gone makes room for others, whatever it ended by.
+  progress |= loader_.sweep(Clock::now());
+  progress |= saver_.sweep();
   metrics_.io_in_flight.set(transfers_.requests());
   metrics_.load_jobs_open.set(loader_.size());
   metrics_.save_jobs_open.set(saver_.size());

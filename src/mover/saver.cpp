@@ -219,12 +219,13 @@ void Saver::expire(Clock::time_point now) {
     if (job->chunks_left > 0 && now >= job->deadline) end(id, Status::Timeout);
 }
 
-void Saver::sweep() {
-  std::erase_if(jobs_, [this](auto& entry) {
+bool Saver::sweep() {
+  const size_t gone = std::erase_if(jobs_, [this](auto& entry) {
     if (entry.second->chunks_left > 0 || entry.second->moves > 0) return false;
     report(context_, *entry.second);
     return true;
   });
+  return gone > 0;
 }
 
 Clock::time_point Saver::next_deadline() const {

@@ -35,7 +35,7 @@ class Saver {
   void end(JobId id, Status status);
   void end_all(Status status);
   void expire(Clock::time_point now);
-  void sweep();
+  bool sweep();  // as the loader's
   bool empty() const noexcept { return jobs_.empty(); }
   size_t size() const noexcept { return jobs_.size(); }
   Clock::time_point next_deadline() const;

@@ -142,6 +142,37 @@ TEST_P(EngineFault, EveryReadOfALoadInTurn) {
   }
 }
 
+// While there are loads, saves have a quarter of the slots, and this one has taken those.
+TEST(StuckLoad, WhatItHeldBackIsSavedWhenItHasEnded) {
+  test::TempDir dir;
+  Pages pages{4, kRows, 16384, kRowsPerChunk};
+  Config config = test::config_for(dir.path());
+  config.gds_config.block_size = 65536;
+  config.gds_config.io_depth = 2 * kChunks;  // and eight slots more
+  for (uint32_t row = 0; row < kRows; ++row) pages.fill(row, row + 1);
+  for (const bool stuck : {false, true}) {
+    if (stuck) ::setenv("PENSTOCK_TEST_FAULT", "read:1+:stuck", 1);
+    auto engine = Engine::open(config, {pages.layout()});
+    ::unsetenv("PENSTOCK_TEST_FAULT");
+    ASSERT_TRUE(engine) << engine.error().message;
+    const auto ns = (*engine)->open_namespace(test::namespace_spec());
+    ASSERT_TRUE(ns);
+    const auto job = [&](JobKind kind, uint64_t chain, std::chrono::milliseconds deadline) {
+      JobRequest request = chain_job(kind, *ns, 0, kChunks, kRowsPerChunk, 0, chain);
+      request.deadline = deadline;
+      return request;
+    };
+    if (stuck) {
+      ASSERT_TRUE((*engine)->submit(job(JobKind::Load, 0, std::chrono::milliseconds{300})));
+      ASSERT_TRUE(
+          test::eventually([&] { return (*engine)->metrics().at("io_in_flight") >= kChunks; }));
+    }
+    const uint64_t chain = stuck ? 1 : 0;
+    const auto saved = run_job(**engine, job(JobKind::Save, chain, std::chrono::seconds{10}));
+    EXPECT_EQ(saved.status, Status::Ok);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     All, EngineFault,
     testing::Values(Case{"uring", "eio"}, Case{"uring", "enospc"}, Case{"uring", "short"},
