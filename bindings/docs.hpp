@@ -130,7 +130,7 @@ inline constexpr const char* kReleaseRows =
     "any more; on a GPU, not before what is given to `stream` from then on.\n\n"
     "Chunks whose pages had not been read yet are \"cancelled\". Waits for the copy of one block "
     "at "
-    "most, on a GPU for a launch.";
+    "most, on a GPU for a launch; without a stream, for the kernels that read.";
 inline constexpr const char* kWaitLayerOnStream =
     "Makes a GPU's `stream` wait instead of the caller, until the layer is complete or the job has "
     "ended, also when it fails.\n\n"

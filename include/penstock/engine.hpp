@@ -158,7 +158,8 @@ class Engine {
 
   // The fence: when it returns, no save reads any of `rows` of `group` any more; on a GPU, not
   // before what is given to `stream` from then on. Chunks whose pages were not read yet are
-  // Cancelled. Waits for one block's copy at most, on a GPU for a launch.
+  // Cancelled. Waits for one block's copy at most, on a GPU for a launch; without a stream, for the
+  // kernels that read.
   void release_rows(uint32_t group, std::span<const int32_t> rows, Stream stream = {});
 
   // Reads about `bytes` of what the store holds from its drives, and throws it away. Waits for

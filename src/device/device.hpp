@@ -34,7 +34,7 @@ class Device {
   // Any thread. What `stream` has been given so far; null where there is nothing to wait for.
   virtual std::shared_ptr<DeviceTicket> ticket(Stream stream) noexcept = 0;
   // Any thread. Work given to `stream` from now on starts after the gathers submitted so far have
-  // read their pages.
+  // read their pages. Without a stream it waits for that itself.
   virtual void order_after_gathers(Stream stream) noexcept = 0;
 
   // Layers of a load for GPU streams to wait for. Any thread; the flag is freed by job_done().

@@ -397,6 +397,10 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   const auto point = event->last();
   return point == nullptr || point->is_reached() ? cudaSuccess : cudaErrorNotReady;
 }
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (const auto point = event->last()) point->wait();
+  return cudaSuccess;
+}
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t size, cudaMemcpyKind) {
   return std::memcpy(to, from, size), cudaSuccess;

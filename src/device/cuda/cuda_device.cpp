@@ -246,7 +246,7 @@ std::shared_ptr<DeviceTicket> CudaDevice::ticket(Stream stream) noexcept {
 }
 
 void CudaDevice::order_after_gathers(Stream stream) noexcept {
-  if (stream) gather_->order_after_kernels(handle(stream));
+  gather_->order_after_kernels(stream ? std::optional{handle(stream)} : std::nullopt);
 }
 
 bool CudaDevice::wait_layer(JobId job, uint32_t layer, Stream stream) noexcept {

@@ -375,13 +375,26 @@ void Lane::fail(Flight& flight, cudaError_t error) noexcept {
   }
 }
 
-void Lane::order_after_kernels(cudaStream_t stream) noexcept {
-  std::scoped_lock lock{kernel_mutex_};
-  for (const auto& flight : flights_) {
-    if (!flight->kernel_ran) continue;
-    const cudaEvent_t event = flight->kernel_done.get();
-    if (try_cuda([&] { return cudaEventQuery(event); }) == cudaSuccess) continue;
-    (void)try_cuda([&] { return cudaStreamWaitEvent(stream, event, 0); });
+// The CPU waits outside the lock, which the mover needs to launch what a kernel may depend on. If
+// the event has been recorded anew by then, the kernel that was meant has ended.
+void Lane::order_after_kernels(std::optional<cudaStream_t> stream) noexcept {
+  std::vector<cudaEvent_t> left;
+  {
+    std::scoped_lock lock{kernel_mutex_};
+    for (const auto& flight : flights_) {
+      if (!flight->kernel_ran) continue;
+      const cudaEvent_t event = flight->kernel_done.get();
+      if (try_cuda([&] { return cudaEventQuery(event); }) == cudaSuccess) continue;
+      if (stream && try_cuda([&] { return cudaStreamWaitEvent(*stream, event, 0); }) == cudaSuccess)
+        continue;
+      left.push_back(event);
+    }
+  }
+  for (const cudaEvent_t event : left) {
+    const cudaError_t error = try_cuda([&] { return cudaEventSynchronize(event); });
+    if (error != cudaSuccess)
+      log_once(LogLevel::Error,
+               std::string{"waiting for a GPU copy: "} + cudaGetErrorString(error));
   }
 }
 

@@ -19,6 +19,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "device/cuda/copy_kernels.hpp"
@@ -69,8 +70,9 @@ class Lane {
   void on_done(std::function<void()> wake) { wake_ = std::move(wake); }
   size_t submit(std::span<PageMove* const> moves) noexcept;
   size_t poll(std::span<PageMove*> done) noexcept;
-  // Any thread: `stream` goes on after the kernels launched so far.
-  void order_after_kernels(cudaStream_t stream) noexcept;
+  // Any thread: `stream` goes on after the kernels launched so far; without one, or where CUDA
+  // refuses that, the caller does.
+  void order_after_kernels(std::optional<cudaStream_t> stream) noexcept;
 
  private:
   struct Flight {
