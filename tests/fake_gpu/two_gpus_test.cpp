@@ -62,6 +62,28 @@ TEST(TwoGpus, EachEngineMovesThePagesOfItsOwn) {
   ASSERT_EQ(cudaSetDevice(0), cudaSuccess);
 }
 
+// One of them pins the memory tier, piece by piece as it grows; the other does not know the pieces,
+// and must not copy across two of them. What lies in one is still one copy for the first.
+TEST(TwoGpus, EnginesOfOneMemoryTier) {
+  constexpr uint32_t kMany = 256;
+  TempDir drive;
+  TempDir memory{in_memory()};
+  TierRig first{drive.path(), memory / "local"}, second{drive.path(), memory / "local"};
+  put_on_gpu(first, 0);
+  put_on_gpu(second, 1);
+  const size_t before = pinned_bytes();
+  first.open(kMany);
+  ASSERT_TRUE(eventually([&] { return pinned_bytes() - before >= kMany * TierRig::kChunkBytes; }));
+  second.open(kMany);
+  EXPECT_EQ(second.save(0, kMany).status, Status::Ok);
+  EXPECT_EQ(second.metric("local_save_chunks"), kMany);
+  EXPECT_EQ(second.load(0, kMany), kMany);
+  const BatchCopies by_second = batch_copies();
+  EXPECT_EQ(first.load(0, kMany), kMany);
+  const BatchCopies by_first = batch_copies();
+  EXPECT_LT(by_first.copies - by_second.copies, by_second.copies / 4);
+}
+
 TEST(TwoGpus, PagesOfTheOtherGpuAreRefused) {
   TempDir drive;
   TempDir memory{in_memory()};

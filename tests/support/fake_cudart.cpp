@@ -60,6 +60,12 @@ class Ranges {
     return at + size <= range->first + range->second;
   }
 
+  size_t bytes() const {
+    size_t all = 0;
+    for (const auto& [start, size] : ranges_) all += size;
+    return all;
+  }
+
  private:
   std::map<std::byte*, size_t> ranges_;
 };
@@ -230,6 +236,11 @@ bool may_launch_on(cudaStream_t stream) {
 BatchCopies batch_copies() {
   std::scoped_lock lock{machine().mutex};
   return machine().batches;
+}
+
+size_t pinned_bytes() {
+  std::scoped_lock lock{machine().mutex};
+  return machine().pinned.bytes();
 }
 
 }  // namespace penstock::test

@@ -25,5 +25,6 @@ struct BatchCopies {
   size_t calls = 0, copies = 0;
 };
 BatchCopies batch_copies();
+size_t pinned_bytes();  // of the host, now
 
 }  // namespace penstock::test

@@ -31,13 +31,27 @@ class CopyListTest : public testing::Test {
 };
 
 TEST_F(CopyListTest, NeighboursOnBothSidesAreOneCopy) {
+  pinned_.add(host_);
   add(0, 100, 10);
   add(10, 110, 20);
   add(30, 130, 5);
   EXPECT_EQ(copies(), (std::vector{Copy{0, 100, 35}}));
 }
 
+// Somebody else may have pinned it in pieces.
+TEST_F(CopyListTest, NeighboursInMemoryThatIsNotKnownAreTwo) {
+  pinned_.add({host_.data() + 100, 100});
+  add(50, 0, 20);
+  add(70, 20, 30);
+  add(100, 50, 100);
+  add(200, 150, 10);
+  add(210, 160, 10);
+  EXPECT_EQ(copies(), (std::vector{Copy{50, 0, 20}, Copy{70, 20, 30}, Copy{100, 50, 100},
+                                   Copy{200, 150, 10}, Copy{210, 160, 10}}));
+}
+
 TEST_F(CopyListTest, NeighboursOnOneSideAreTwo) {
+  pinned_.add(host_);
   add(0, 100, 10);
   add(50, 110, 10);  // the GPU's alone
   add(60, 200, 10);  // the host's alone

@@ -31,6 +31,14 @@ TEST_F(PinnedPiecesTest, MemoryThatIsNotPinnedEndsWhereTheNextPieceBegins) {
   EXPECT_EQ(pieces_.together(at_ + 200, 200), 200U);
 }
 
+TEST_F(PinnedPiecesTest, JoinWhatLiesInOneOfThem) {
+  pieces_.add({at_ + 100, 100});
+  pieces_.add({at_ + 200, 50});
+  for (const size_t place : {101, 199, 201, 249}) EXPECT_TRUE(pieces_.join(at_ + place)) << place;
+  for (const size_t place : {50, 100, 200, 250, 300})
+    EXPECT_FALSE(pieces_.join(at_ + place)) << place;
+}
+
 TEST_F(PinnedPiecesTest, DropsWhatLiesInsideAndForgetsIt) {
   for (const size_t begin : {0, 100, 200, 300}) pieces_.add({at_ + begin, 100});
   std::vector<std::byte*> dropped;

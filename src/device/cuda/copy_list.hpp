@@ -1,6 +1,6 @@
 // CopyList: the copies of one batch between the host and a GPU, as arrays that CUDA takes in one
-// call. What is adjacent on both sides is one copy, and none reaches from one pinned piece into the
-// next. One thread. Memory is kept from batch to batch.
+// call. What is adjacent on both sides is one copy where it lies in one pinned piece, and none
+// reaches from one piece into the next. One thread. Memory is kept from batch to batch.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,8 @@ class CopyList {
   }
 
   void add(std::byte* host, std::byte* gpu, uint64_t bytes) {
-    if (host == pending_.host + pending_.bytes && gpu == pending_.gpu + pending_.bytes) {
+    if (host == pending_.host + pending_.bytes && gpu == pending_.gpu + pending_.bytes &&
+        pinned_.join(host)) {
       pending_.bytes += bytes;
       return;
     }

@@ -37,6 +37,16 @@ class PinnedPieces {
     pieces_.clear();
   }
 
+  // Whether what lies before `address` and what lies there are in one piece. Where it is not known
+  // here, somebody else may have registered two.
+  bool join(std::byte* address) const {
+    std::scoped_lock lock{mutex_};
+    const auto after = pieces_.lower_bound(address);
+    if (after == pieces_.begin()) return false;
+    const auto piece = std::prev(after);
+    return address < piece->first + piece->second;
+  }
+
   // How many of `bytes` from `address` on one copy may move.
   uint64_t together(std::byte* address, uint64_t bytes) const {
     std::scoped_lock lock{mutex_};
