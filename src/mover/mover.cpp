@@ -73,13 +73,7 @@ Mover::Mover(TierStores stores, CopyMaps maps, Staging staging, std::unique_ptr<
   moves_.on_done([this](Transfer& transfer) { saver_.gathered(transfer); },
                  [this](Transfer& transfer) { loader_.scattered(transfer); });
   packer_->on_free([inbox = inbox_] { inbox->post([] {}); });
-  if (Store* memory = stores_.get(Tier::Local); memory != nullptr) {
-    pins_ = memory->listen({[&to = *device_](std::span<std::byte> bytes) {
-                              to.pin(bytes);
-                              return true;
-                            },
-                            [&to = *device_](std::span<std::byte> bytes) { to.unpin(bytes); }});
-  }
+  pin_memory();
   thread_ = std::thread{[this] { run(); }};
 }
 
@@ -87,6 +81,17 @@ Mover::~Mover() {
   inbox_->post([this] { stopping_ = true; });
   thread_.join();
   if (pins_) stores_.get(Tier::Local)->unlisten();
+}
+
+// Another engine of the process may do so already; when it has gone, this one does.
+void Mover::pin_memory() {
+  Store* const memory = stores_.get(Tier::Local);
+  if (pins_ || memory == nullptr) return;
+  pins_ = memory->listen({[&to = *device_](std::span<std::byte> bytes) {
+                            to.pin(bytes);
+                            return true;
+                          },
+                          [&to = *device_](std::span<std::byte> bytes) { to.unpin(bytes); }});
 }
 
 Result<std::shared_ptr<Job>> Mover::make_job(JobRequest request, const TierNamespace& space) const {
@@ -228,6 +233,7 @@ void Mover::run() noexcept {
     const uint64_t now = thread_cpu_micros();
     metrics_.mover_cpu_micros.add(now - cpu);
     cpu = now;
+    if (!stopping_) pin_memory();
     io_->wait(stopping_ ? std::chrono::nanoseconds{std::chrono::milliseconds{10}} : idle_time());
   }
   inbox_->close();

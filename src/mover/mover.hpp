@@ -48,6 +48,7 @@ class Mover {
 
  private:
   Result<std::shared_ptr<Job>> make_job(JobRequest request, const TierNamespace& space) const;
+  void pin_memory();
   void run() noexcept;
   bool step();
   void sync_pools(Clock::time_point now);

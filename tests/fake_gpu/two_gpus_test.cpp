@@ -84,6 +84,27 @@ TEST(TwoGpus, EnginesOfOneMemoryTier) {
   EXPECT_LT(by_first.copies - by_second.copies, by_second.copies / 4);
 }
 
+TEST(TwoGpus, TheOtherEnginePinsMemoryWhenTheFirstHasGone) {
+  TempDir drive;
+  TempDir memory{in_memory()};
+  TierRig first{drive.path(), memory / "local"}, second{drive.path(), memory / "local"};
+  put_on_gpu(first, 0);
+  put_on_gpu(second, 1);
+  second.config.backend = {"gds"};
+  const size_t before = pinned_bytes();
+  second.open();
+  const size_t own = pinned_bytes() - before;  // staging
+  second.config.backend = first.config.backend;
+  first.open();
+  second.open();
+  ASSERT_EQ(second.save(0, kChunks).status, Status::Ok);
+  first.engine.reset();
+  EXPECT_TRUE(eventually([&] {
+    EXPECT_EQ(second.load(0, kChunks), kChunks);
+    return pinned_bytes() - before >= own + kChunks * TierRig::kChunkBytes;
+  }));
+}
+
 TEST(TwoGpus, PagesOfTheOtherGpuAreRefused) {
   TempDir drive;
   TempDir memory{in_memory()};
