@@ -7,6 +7,8 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
@@ -17,6 +19,7 @@
 #include "convert.hpp"
 #include "docs.hpp"
 #include "engine/tiers.hpp"
+#include "gil.hpp"
 #include "io/open.hpp"
 #include "io/raw_speed.hpp"
 #include "keys.hpp"
@@ -32,8 +35,11 @@ namespace {
 
 using Millis = std::chrono::milliseconds;
 
+// Up, so that what is short is not none; what is longer than anybody waits is that long.
 Millis to_millis(double seconds) {
-  return Millis{static_cast<int64_t>(seconds * 1000)};
+  constexpr double kLongest = 1e9;
+  if (!(seconds > 0)) return Millis{0};
+  return Millis{static_cast<int64_t>(std::ceil(std::min(seconds, kLongest) * 1000))};
 }
 
 // The engine until close(); every call after it raises. Any thread.
@@ -41,17 +47,25 @@ class PyEngine {
  public:
   explicit PyEngine(std::unique_ptr<Engine> engine) : engine_{std::move(engine)} {}
   std::shared_ptr<Engine> get() const {
+    if (process_ != ::getpid())
+      throw Failure{{Status::Unsupported,
+                     "this process was forked from the one that opened the engine; open one here"}};
     std::scoped_lock lock{mutex_};
     if (!engine_) throw Failure{{Status::Closed, "the engine is closed"}};
     return engine_;
   }
+  // Another thread may be waiting in it, so the last to let go is not who ends it.
   void close() {
     std::shared_ptr<Engine> last;
-    std::scoped_lock lock{mutex_};
-    last.swap(engine_);
+    {
+      std::scoped_lock lock{mutex_};
+      last.swap(engine_);
+    }
+    if (last && process_ == ::getpid()) last->stop();
   }
 
  private:
+  const pid_t process_ = ::getpid();
   mutable std::mutex mutex_;
   std::shared_ptr<Engine> engine_;
 };
@@ -59,14 +73,14 @@ class PyEngine {
 std::unique_ptr<PyEngine> open_engine(const Config& config, const std::vector<LayoutTuple>& layouts,
                                       const std::string& device) {
   auto converted = layouts_from_tuples(layouts);
-  nb::gil_scoped_release release;
+  const WithoutGil released;
   return std::make_unique<PyEngine>(
       value_or_throw(Engine::open(config, std::move(converted), device)));
 }
 
 NamespaceId open_namespace(PyEngine& self, const nb::bytes& digest, std::string description) {
   const NamespaceSpec spec{digest_from_bytes(digest), std::move(description)};
-  nb::gil_scoped_release release;
+  const WithoutGil released;
   return value_or_throw(self.get()->open_namespace(spec));
 }
 
@@ -103,7 +117,7 @@ std::optional<JobId> submit(PyEngine& self, const std::string& kind, NamespaceId
 }
 
 std::optional<std::pair<uint64_t, double>> probe_drives(PyEngine& self, uint64_t bytes) {
-  nb::gil_scoped_release release;
+  const WithoutGil released;
   const auto speed = self.get()->probe_drives(bytes);
   if (speed.status() == Status::NotFound) return std::nullopt;
   const DriveSpeed read = value_or_throw(Result<DriveSpeed>{speed});
@@ -197,7 +211,7 @@ void bind_results(nb::module_& m) {
           [](Lookup& self, int64_t timeout_us) {
             return self.wait(std::chrono::microseconds{timeout_us});
           },
-          "timeout_us"_a, nb::call_guard<nb::gil_scoped_release>(), docs::kLookupWait)
+          "timeout_us"_a, nb::call_guard<WithoutGil>(), docs::kLookupWait)
       .def(
           "runs",
           [](const Lookup& self) {
@@ -232,7 +246,7 @@ void bind_results(nb::module_& m) {
 }
 
 void bind_engine(nb::module_& m) {
-  const nb::call_guard<nb::gil_scoped_release> no_gil;
+  const nb::call_guard<WithoutGil> no_gil;
   nb::class_<PyEngine>(m, "Engine", docs::kEngine)
       .def_static("open", &open_engine, "config"_a, "layouts"_a, "device"_a = "cpu", docs::kOpen)
       .def("open_namespace", &open_namespace, "digest"_a, "description"_a, docs::kOpenNamespace)
@@ -311,5 +325,5 @@ NB_MODULE(_core, m) {
   m.attr("HISTOGRAM_BOUNDS") =
       std::vector<double>{penstock::Histogram::kBounds.begin(), penstock::Histogram::kBounds.end()};
   m.def("raw_read", &penstock::python::raw_read, "path"_a, "size"_a, "offset"_a = 0,
-        nb::call_guard<nb::gil_scoped_release>(), penstock::python::docs::kRawRead);
+        nb::call_guard<penstock::python::WithoutGil>(), penstock::python::docs::kRawRead);
 }

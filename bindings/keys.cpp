@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "convert.hpp"
+#include "gil.hpp"
 #include "key/copy_checksum.hpp"
 #include "penstock/token_keys.hpp"
 
@@ -32,7 +33,7 @@ uint64_t checksum_of_copy(const nb::bytes& digest, const nb::bytes& key, uint32_
   const auto keys = keys_from_bytes(key);
   if (keys.size() != 1) throw nb::value_error("key: 32 bytes are needed");
   const Digest name_space = digest_from_bytes(digest);
-  const nb::gil_scoped_release release;
+  const WithoutGil released;
   return copy_checksum(name_space, {keys[0], group, shard},
                        {reinterpret_cast<const std::byte*>(address), size});
 }

@@ -182,6 +182,10 @@ Result<std::unique_ptr<Engine>> Engine::open(const Config& config, std::vector<G
   return std::unique_ptr<Engine>{new Engine{std::move(impl)}};
 }
 
+void Engine::stop() {
+  if (impl_->mover) impl_->mover->stop();
+}
+
 Result<NamespaceId> Engine::open_namespace(const NamespaceSpec& spec) {
   return impl_->tiers->open_namespace(spec);
 }

@@ -11,8 +11,10 @@ constexpr std::chrono::seconds kSyncPeriod{5};
 // drive must not run dry meanwhile.
 constexpr size_t kIoBatch = 4;
 constexpr std::chrono::hours kLongestSleep{1};
-constexpr std::chrono::seconds kLastWait{
-    2};  // at the end, for copies on their way to a drive, and requests that it does not return
+// At the end, for copies on their way to a drive and for requests. What the kernel still has then
+// is waited for by the I/O engine's destructor, however long: it may write to memory that goes
+// next.
+constexpr std::chrono::seconds kLastWait{2};
 
 uint64_t thread_cpu_micros() {
   timespec now{};
@@ -78,9 +80,15 @@ Mover::Mover(TierStores stores, CopyMaps maps, Staging staging, std::unique_ptr<
 }
 
 Mover::~Mover() {
+  stop();
+  if (pins_) stores_.get(Tier::Local)->unlisten();
+}
+
+void Mover::stop() {
+  std::scoped_lock lock{stop_mutex_};
+  if (!thread_.joinable()) return;
   inbox_->post([this] { stopping_ = true; });
   thread_.join();
-  if (pins_) stores_.get(Tier::Local)->unlisten();
 }
 
 // Another engine of the process may do so already; when it has gone, this one does.
@@ -136,6 +144,8 @@ Result<JobId> Mover::submit(JobRequest request, const TierNamespace& space) {
   auto made = make_job(std::move(request), space);
   if (!made) return made.take_error();
   const std::shared_ptr<Job>& job = *made;
+  std::scoped_lock lock{stop_mutex_};  // a job that comes after the end would never complete
+  if (!thread_.joinable()) return Error{Status::Closed, "the engine is closed"};
   const JobId id = job->id = next_id_.fetch_add(1);
   if (!outbox_.open_job(id, options_.max_jobs))
     return Error{Status::Busy, "too many jobs are queued"};

@@ -2,11 +2,13 @@
 //
 // It reaps I/O, moves blocks between staging and pages, asks the store and completes jobs; it
 // sleeps in the kernel when there is nothing to do. submit(), cancel(), release_rows() and the
-// outbox are for any thread. The destructor ends all jobs (Closed) and joins the thread.
+// outbox are for any thread. The destructor stops it, and waits for requests that the kernel still
+// has, since their memory goes with it.
 #pragma once
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -33,6 +35,9 @@ class Mover {
         std::unique_ptr<DirectPath> direct, std::unique_ptr<Device> device,
         std::unique_ptr<Packer> packer, const MoverOptions& options);
   ~Mover();
+  // Any thread, once or more. Ends all jobs (Closed) and joins the thread; no page is touched after
+  // it. Later jobs are refused (Closed).
+  void stop();
 
   Result<JobId> submit(JobRequest request, const TierNamespace& space);
   void cancel(JobId id);
@@ -80,6 +85,7 @@ class Mover {
   bool stopping_ = false;
   bool wrote_ = false;  // since the last fdatasync
   Clock::time_point next_sync_{};
+  std::mutex stop_mutex_;  // guards that there is a thread
   std::thread thread_;
 };
 

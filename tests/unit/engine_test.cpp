@@ -137,6 +137,21 @@ TEST_F(EngineTest, AnotherNamespaceShardOrGroupIsAMiss) {
   EXPECT_EQ(run_job(*engine_, request).status, Status::NotFound);
 }
 
+TEST_F(EngineTest, WhatIsStoppedHasEndedItsJobsAndTakesNoMore) {
+  fill_all();
+  const auto id = engine_->submit(save(0, 4));
+  ASSERT_TRUE(id);
+  engine_->stop();
+  engine_->stop();
+  const auto results = engine_->poll();
+  ASSERT_EQ(results.size(), 1u);
+  EXPECT_EQ(results[0].id, *id);
+  EXPECT_EQ(engine_->submit(save(0, 4)).status(), Status::Closed);
+  EXPECT_TRUE(engine_->poll().empty());
+  engine_->cancel(*id);
+  engine_->release_rows(0, {});
+}
+
 TEST_F(EngineTest, ASecondSaveOfTheSameCopyWritesNothing) {
   fill_all();
   ASSERT_EQ(run_job(*engine_, save(0, 4)).status, Status::Ok);
