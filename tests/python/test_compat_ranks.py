@@ -100,6 +100,19 @@ def replicated_kv_is_kept_once(directory: Path, rank: int) -> None:
     model.close()
 
 
+def memory_that_one_rank_registers_anew_ends_the_load_of_both(directory: Path, rank: int) -> None:
+    model = build(directory, rank)
+    model.store(FROM)
+    dist.barrier()
+    steps = model.engine.retrieve_layer(TOKENS, None, model.kv, TO)
+    if rank == 1:
+        model.engine.post_init({name: torch.zeros_like(kv) for name, kv in model.kv.items()})
+    with pytest.raises(ValueError, match="other KV memory was registered"):
+        next(steps)
+    assert model.retrieve(TO).sum() == WHOLE  # none of them waits for the other
+    model.close()
+
+
 CASES = {
     case.__name__: case
     for case in (
@@ -107,6 +120,7 @@ CASES = {
         the_shorter_prefix_counts,
         damage_of_one_is_a_miss_of_both,
         replicated_kv_is_kept_once,
+        memory_that_one_rank_registers_anew_ends_the_load_of_both,
     )
 }
 

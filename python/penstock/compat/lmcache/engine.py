@@ -32,6 +32,7 @@ logger = logging.getLogger("penstock")
 
 _LOOKUP_WAIT_US = 1_000_000
 _GROUP = 0  # paged KV of one kind
+_ELSEWHERE = -1  # less than any number of chunks, so it is what the ranks agree on
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class LMCacheEngine:
         if self._spaces is None:
             return 0
         keys = token_keys(tokens, self._chunk, extras)
-        return self._find(Request(as_list(tokens), keys, 0, []), max_age)[0] * self._chunk
+        return self._find(Request(as_list(tokens), keys, 0, [], None), max_age)[0] * self._chunk
 
     def store(
         self,
@@ -262,9 +263,18 @@ class LMCacheEngine:
     def _start_load(
         self, request: Request, max_age: float | None, layerwise: bool = False
     ) -> tuple[_Job | None, int]:
-        """A load, and its tokens. None: there is nothing to load, or no room for a job."""
-        end, space = self._find(request, max_age)
-        end = self._ranks.plan(end)
+        """A load, and its tokens. None: there is nothing to load, or no room for a job.
+
+        ValueError, on all ranks: on one of them the request's pages are not the registered ones.
+        """
+        end, space = _ELSEWHERE, None
+        if request.pages is self._pages:
+            end, space = self._find(request, max_age)
+        end = self._ranks.plan(end)  # asked by every rank, or the others would wait for it
+        if end == _ELSEWHERE:
+            raise ValueError(
+                "other KV memory was registered between a call of retrieve_layer and its first step"
+            )
         self._counts["asked_chunks"] += max(0, len(request.keys) - request.first)
         if end <= request.first or space is None:
             return None, 0
@@ -274,8 +284,8 @@ class LMCacheEngine:
     def _submit(
         self, kind: str, request: Request, end: int, space: Space, layerwise: bool = False
     ) -> _Job | None:
-        assert self._pages is not None
-        first = request.first
+        pages, first = request.pages, request.first
+        assert pages is not None
         parents = [bytes(KEY_BYTES), *request.keys][first:end]
         chunks = Chunks(
             space.id,
@@ -283,10 +293,9 @@ class LMCacheEngine:
             b"".join(request.keys[first:end]),
             b"".join(parents),
             [_GROUP] * (end - first),
-            request.rows[: (end - first) * (self._chunk // self._pages.tokens)],
+            request.rows[: (end - first) * (self._chunk // pages.tokens)],
         )
-        stream = self._pages.memory.stream()
-        job = self._transfers.submit(kind, chunks, stream, layerwise=layerwise)
+        job = self._transfers.submit(kind, chunks, pages.memory.stream(), layerwise=layerwise)
         return None if job is None else _Job(self._transfers, job)
 
     def _loaded(self, request: Request, load: _Job | None) -> torch.Tensor:
@@ -332,6 +341,12 @@ class LMCacheEngine:
             return
         if int.from_bytes(request.keys[0][:8], "big") % replicas != self.metadata.rank % replicas:
             return  # another rank keeps this chain
+        if request.pages is not self._pages:
+            logger.warning(
+                "penstock: nothing is saved: other KV memory was registered between a call of "
+                "store_layer and its last layer"
+            )
+            return
         try:
             space = self._space(self._epochs.current())
         except PenstockError as error:

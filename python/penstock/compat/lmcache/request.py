@@ -19,6 +19,7 @@ class Request:
     keys: list[bytes]
     first: int
     rows: list[int]  # of the chunks from `first` on
+    pages: Pages | None  # that `rows` are rows of; None: it is only looked up
 
     @staticmethod
     def of(
@@ -36,7 +37,7 @@ class Request:
         first = _masked(token_mask, len(ids), chunk)
         keys = token_keys(ids, chunk, extras)
         rows = pages.rows(slot_mapping, first * chunk, max(first, len(keys)) * chunk)
-        return Request(ids, keys, first, rows)
+        return Request(ids, keys, first, rows, pages)
 
     def mask(self, chunks: int, chunk: int) -> torch.Tensor:
         """True for the tokens of so many chunks from `first` on."""
