@@ -16,9 +16,10 @@ are not, and what was computed from them must be thrown away. One thread.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from penstock._core import Engine, JobResult
+from penstock._core import Engine, JobResult, PenstockError
 
 KEY_BYTES = 32
 _KEPT = 1024  # results that nobody has asked for yet; older ones are dropped
@@ -116,10 +117,18 @@ class Layerwise:
         return self.result(job)
 
     def result(self, job: int) -> JobResult:
-        """Waits until a job is over, which is by its deadline, and takes its result."""
-        result = self._wait(job)
-        del self._results[job]
-        return result
+        """Waits until a job is over, which is by its deadline, and takes its result. What is raised
+        meanwhile, by a signal's handler, ends the job first: the pages are the caller's again.
+        """
+        try:
+            self._wait(job)
+        except BaseException:
+            with suppress(PenstockError):  # closed: all its jobs are over
+                self._engine.cancel(job)
+                self._wait(job)
+                del self._results[job]
+            raise
+        return self._results.pop(job)
 
     def _wait(self, job: int) -> JobResult:
         while (result := self._known(job)) is None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import torch
 from compat_cases import TOKENS, WHOLE, Model, pages_of
+from penstock.layerwise import Layerwise
 
 FROM, TO = pages_of(0), pages_of(1)
 
@@ -41,3 +44,47 @@ def test_pages_of_other_memory_are_not_saved(model, caplog):
     assert "nothing is saved: other KV memory was registered" in line
     model.store(FROM)
     assert model.engine.lookup(TOKENS) == WHOLE
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.fixture
+def alarm(monkeypatch):
+    """A signal comes while a job is waited for; its handler raises Interrupted."""
+    wait = Layerwise._wait
+
+    def interrupted(*arguments):
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        return wait(*arguments)
+
+    def handler(*_):
+        monkeypatch.setattr(Layerwise, "_wait", wait)
+        raise Interrupted
+
+    monkeypatch.setattr(Layerwise, "_wait", interrupted)
+    before = signal.signal(signal.SIGALRM, handler)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(("kind", "fault"), [("load", "read:1+:stuck"), ("save", "write:1+:stuck")])
+def test_a_signal_that_raises_ends_the_job_before_its_pages_are_the_callers(
+    tmp_path, monkeypatch, request, kind, fault
+):
+    model = Model(tmp_path / "cache")
+    model.store(FROM)
+    model.close()
+    monkeypatch.setenv("PENSTOCK_TEST_FAULT", fault)
+    model = Model(tmp_path / "cache")
+    model.engine.post_init(model.kv)
+    request.getfixturevalue("alarm")
+    with pytest.raises(Interrupted):
+        if kind == "load":
+            model.retrieve(TO)
+        else:
+            model.store(FROM, [7, *TOKENS[1:]])
+    assert model.engine.metrics()[f"{kind}_seconds_le_inf"] == 1  # jobs that are over
+    model.close()
