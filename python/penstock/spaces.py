@@ -1,11 +1,10 @@
 """The namespaces of an engine's copies, and the age of what is in them.
 
-A copy belongs to the epoch in which it was saved (with vLLM: in which its chain was begun), and
-epochs have namespaces of their own. An epoch is a quarter of max_age_s long and begins at a
-multiple of that since 1970, so every process has the same ones; copies of the last three epochs,
-and of this one, are younger than max_age_s. Without max_age_s there is one epoch. What is saved
-again in a later epoch takes room a second time, until the older copy, which nobody uses any more,
-is evicted.
+A copy belongs to the epoch in which its chain was begun, and epochs have namespaces of their own.
+An epoch is a quarter of max_age_s long and begins at a multiple of that since 1970, so every
+process has the same ones; copies of the last three epochs, and of this one, are younger than
+max_age_s. Without max_age_s there is one epoch. What is saved again in a later epoch takes room a
+second time, until the older copy, which nobody uses any more, is evicted.
 """
 
 from __future__ import annotations

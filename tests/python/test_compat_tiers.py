@@ -137,6 +137,24 @@ def test_a_call_may_ask_for_younger_ones(aging):
     assert model.engine.lookup(TOKENS) == WHOLE
 
 
+def test_what_follows_a_masked_beginning_is_kept_where_the_beginning_lies(aging):
+    model, clock = aging
+    expected = model.at(FROM)
+    begin = 3 * CHUNK
+    model.store(FROM[:begin], TOKENS[:begin])
+    clock.now += 30  # another epoch
+    mask = torch.ones(len(TOKENS), dtype=torch.bool)
+    mask[:begin] = False
+    model.store(FROM, token_mask=mask)
+    assert model.retrieve(TO).sum() == WHOLE
+    assert torch.equal(model.at(TO[:WHOLE]), expected[:, :, :WHOLE])
+    model.store(FROM[:begin], TOKENS[:begin])  # the beginning anew: the newest one counts
+    model.store(FROM, token_mask=mask)
+    assert model.engine.lookup(TOKENS, max_age=25) == WHOLE
+    clock.now += 70  # the older ones are too old
+    assert model.engine.lookup(TOKENS) == WHOLE
+
+
 def test_no_epoch_that_counts_holds_a_copy_that_is_too_old():
     clock = Clock()
     for limit in (0.1, 7.0, 100.0, 86400.0):

@@ -348,7 +348,7 @@ class LMCacheEngine:
             )
             return
         try:
-            space = self._space(self._epochs.current())
+            space = self._place(request)
         except PenstockError as error:
             logger.warning("penstock: the store does not answer: %s", error)
             return
@@ -361,6 +361,18 @@ class LMCacheEngine:
                 break
             kept += 1
         self._backends.offer(space, request.keys, request.tokens, request.first, kept)
+
+    def _place(self, request: Request) -> Space:
+        """Where a save goes: to what the mask leaves out, below which alone the rest can be kept;
+        else to the current epoch.
+        """
+        current, *older = self._epochs.valid()
+        if request.first and older:
+            for epoch in (current, *older):
+                space = self._space(epoch)
+                if self._lookup(space, request.keys[: request.first]) == request.first:
+                    return space
+        return self._space(current)
 
     def _close_engine(self) -> None:
         if self._engine is None:
