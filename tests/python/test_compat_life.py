@@ -7,6 +7,7 @@ import signal
 import pytest
 import torch
 from compat_cases import TOKENS, WHOLE, Model, pages_of
+from penstock import PenstockError
 from penstock.layerwise import Layerwise
 
 FROM, TO = pages_of(0), pages_of(1)
@@ -88,3 +89,27 @@ def test_a_signal_that_raises_ends_the_job_before_its_pages_are_the_callers(
             model.store(FROM, [7, *TOKENS[1:]])
     assert model.engine.metrics()[f"{kind}_seconds_le_inf"] == 1  # jobs that are over
     model.close()
+
+
+def test_a_closed_engine_says_so(model):
+    engine = model.engine
+    model.store(FROM)
+    saving = engine.store_layer(TOKENS, None, model.kv, FROM)
+    next(saving)
+    loading = engine.retrieve_layer(TOKENS, None, model.kv, TO)
+    model.close()
+    for call in (
+        lambda: engine.lookup(TOKENS),
+        lambda: engine.post_init(another(model.kv)),
+        lambda: model.store(FROM),
+        lambda: model.retrieve(TO),
+        lambda: engine.store(TOKENS, slot_mapping=FROM),
+        lambda: engine.retrieve(TOKENS, slot_mapping=TO),
+        lambda: list(saving),
+        lambda: next(loading),
+    ):
+        with pytest.raises(PenstockError, match="the engine is closed") as refused:
+            call()
+        assert refused.value.status == "closed"
+    engine.close()  # as often as one likes
+    assert engine.metrics()["save_jobs"] == 1

@@ -87,6 +87,7 @@ class LMCacheEngine:
         """Registers the KV memory; store and retrieve do it too. Before it lookup finds nothing:
         how pages are laid out is a part of their copies' name.
         """
+        self._check_open()
         tensors = list(kvcaches.values()) if hasattr(kvcaches, "values") else list(kvcaches)
         if _places(tensors) == _places(self._kvcaches):
             return
@@ -110,6 +111,7 @@ class LMCacheEngine:
         """Leading tokens that can be retrieved, as far as this rank knows. `max_age`: seconds;
         needs max_age_s in the configuration, and is not longer.
         """
+        self._check_open()
         if self._spaces is None:
             return 0
         keys = token_keys(tokens, self._chunk, extras)
@@ -187,7 +189,9 @@ class LMCacheEngine:
         )
 
     def close(self) -> None:
-        """Waits for what the user's backends still have to store, a few seconds at most."""
+        """Waits for what the user's backends still have to store, a few seconds at most. Calls that
+        need the store raise PenstockError after it.
+        """
         if self._last_figures is None:
             self._backends.close()
             self._last_figures = self.metrics()
@@ -213,6 +217,12 @@ class LMCacheEngine:
 
     def facts(self) -> dict[str, str]:
         return {**(self._engine or self._store).facts(), **self._backends.facts()}
+
+    def _check_open(self) -> None:
+        if self._last_figures is not None:
+            error = PenstockError("the engine is closed")
+            error.status = "closed"
+            raise error
 
     # -- loads and saves -------------------------------------------------------------------------
 
@@ -267,6 +277,7 @@ class LMCacheEngine:
 
         ValueError, on all ranks: on one of them the request's pages are not the registered ones.
         """
+        self._check_open()
         end, space = _ELSEWHERE, None
         if request.pages is self._pages:
             end, space = self._find(request, max_age)
@@ -335,6 +346,7 @@ class LMCacheEngine:
         yield
 
     def _save(self, request: Request) -> None:
+        self._check_open()
         end = len(request.keys)
         replicas = self.metadata.world_size // self._shards
         if end <= request.first:
