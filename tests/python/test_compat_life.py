@@ -113,3 +113,33 @@ def test_a_closed_engine_says_so(model):
         assert refused.value.status == "closed"
     engine.close()  # as often as one likes
     assert engine.metrics()["save_jobs"] == 1
+
+
+class AskedWhileItCloses:
+    """An engine of the core, and what another thread would see then."""
+
+    def __init__(self, engine, ask):
+        self._engine, self._ask = engine, ask
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def close(self):
+        self._ask()
+        self._engine.close()
+        self._ask()
+
+
+def test_figures_are_the_same_while_memory_is_registered_anew(model):
+    model.store(FROM)
+    assert model.retrieve(TO).sum() == WHOLE
+    before = model.engine.metrics()
+    seen = []
+    model.engine._engine = AskedWhileItCloses(
+        model.engine._engine, lambda: seen.append(model.engine.metrics())
+    )
+    model.engine.post_init(another(model.kv))
+    for figures in [*seen, model.engine.metrics()]:
+        for name in ("load_jobs", "loaded_bytes", "load_seconds_le_inf", "hit_chunks"):
+            assert figures[name] == before[name] > 0
+    assert len(seen) == 2

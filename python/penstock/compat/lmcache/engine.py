@@ -2,12 +2,13 @@
 
 Every byte goes the way of the one engine; what is here turns tokens into keys and slots into rows.
 A miss, a full store or a drive that fails is never an error here: fewer tokens are retrieved. Calls
-that make no sense are ValueErrors, before anything moves. One thread.
+that make no sense are ValueErrors, before anything moves. One thread, but metrics() is for any.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Generator
 from contextlib import suppress
@@ -74,6 +75,7 @@ class LMCacheEngine:
         self._backends = BackendChain(config, self._core, metadata, self._shard)
         self._epochs = Epochs(self._core.max_age_s)
         self._counts: Counter[str] = Counter()
+        self._counted = threading.Lock()  # figures are in _engine or in _counts, never in both
         self._last_figures: dict[str, float] | None = None
         self._kvcaches: list[torch.Tensor] = []
         self._pages: Pages | None = None
@@ -206,14 +208,15 @@ class LMCacheEngine:
 
     def metrics(self) -> dict[str, float]:
         """Engine.metrics() of the core, summed over the memory that was registered; what was asked
-        for here; the user's backends. Of a closed engine: the last ones.
+        for here; the user's backends. Of a closed engine: the last ones. Any thread.
         """
-        if self._last_figures is not None:
-            return dict(self._last_figures)
-        figures = (self._engine or self._store).metrics()
-        for name, value in [*self._counts.items(), *self._backends.metrics().items()]:
-            figures[name] = figures.get(name, 0.0) + value
-        return figures
+        with self._counted:
+            if self._last_figures is not None:
+                return dict(self._last_figures)
+            figures = (self._engine or self._store).metrics()
+            for name, value in [*self._counts.items(), *self._backends.metrics().items()]:
+                figures[name] = figures.get(name, 0.0) + value
+            return figures
 
     def facts(self) -> dict[str, str]:
         return {**(self._engine or self._store).facts(), **self._backends.facts()}
@@ -387,13 +390,14 @@ class LMCacheEngine:
         return self._space(current)
 
     def _close_engine(self) -> None:
-        if self._engine is None:
-            return
-        for name, value in self._engine.metrics().items():
-            if name.startswith("load"):
-                self._counts[name] += value
-        self._engine.close()
-        self._engine = self._transfers = None
+        with self._counted:
+            engine, self._engine, self._transfers = self._engine, None, None
+            if engine is None:
+                return
+            for name, value in engine.metrics().items():
+                if name.startswith("load"):
+                    self._counts[name] += value
+        engine.close()
 
 
 def _check_alike(
