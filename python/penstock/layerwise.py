@@ -23,6 +23,7 @@ from penstock._core import Engine, JobResult, PenstockError
 
 KEY_BYTES = 32
 _KEPT = 1024  # results that nobody has asked for yet; older ones are dropped
+_NO_LAYER = 2**32 - 2  # no job has so many: who waits for it waits until the job is over
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ class Layerwise:
                 raise LoadFailed(result)
             return result
         finally:
-            self.end(job)  # left early: the pages are the caller's again after it
+            with suppress(PenstockError):  # it is over
+                self.end(job)  # left early: the pages are the caller's again after it
 
     def store_layer(
         self, chunks: Chunks, *, layers: int, stream: int | None = None
@@ -119,6 +121,8 @@ class Layerwise:
     def result(self, job: int) -> JobResult:
         """Waits until a job is over, which is by its deadline, and takes its result. What is raised
         meanwhile, by a signal's handler, ends the job first: the pages are the caller's again.
+
+        PenstockError: it has been taken already, or was dropped because nobody asked for it.
         """
         try:
             self._wait(job)
@@ -131,8 +135,11 @@ class Layerwise:
         return self._results.pop(job)
 
     def _wait(self, job: int) -> JobResult:
+        over = False
         while (result := self._known(job)) is None:
-            self._engine.wait(1.0)
+            if over:
+                raise PenstockError(f"job {job} is over, and its result is not here any more")
+            over = self._engine.wait_layer(job, _NO_LAYER, 1.0)
         return result
 
     def _known(self, job: int) -> JobResult | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from layerwise_cases import LAYERS, LOADED, Model
+from penstock import PenstockError, layerwise
 from penstock.layerwise import LoadFailed
 
 
@@ -77,3 +80,30 @@ def test_results_of_other_jobs_are_kept(warm):
     job = model.engine.submit("load", 1, 0, chunks.keys, chunks.parents, [0] * 3, chunks.rows)
     list(model.transfers.retrieve_layer(chunks, layers=LAYERS))
     assert model.transfers.result(job).status == "ok"
+
+
+def test_a_result_is_taken_once(warm):
+    directory, _ = warm
+    model = Model(directory, "cpu")
+    job = model.transfers.submit("load", model.chunks(LOADED), None)
+    assert model.transfers.result(job).status == "ok"
+    for ask in (model.transfers.result, model.transfers.end):
+        with pytest.raises(PenstockError, match=f"job {job} is over"):
+            ask(job)
+
+
+def test_a_loop_whose_result_was_dropped_ends(warm, monkeypatch):
+    directory, _ = warm
+    model = Model(directory, "cpu")
+    monkeypatch.setattr(layerwise, "_KEPT", 1)
+    loops = []
+    for count in (1, 2):
+        loops.append(model.transfers.retrieve_layer(model.chunks(LOADED), layers=LAYERS))
+        next(loops[-1])
+        while model.engine.metrics()["load_seconds_le_inf"] < count:
+            time.sleep(0.001)  # until it is over
+    last = model.transfers.submit("load", model.chunks(LOADED), None)
+    assert model.transfers.result(last).status == "ok"
+    with pytest.raises(PenstockError, match="is over, and its result"):
+        list(loops[0])
+    loops[1].close()
