@@ -200,10 +200,11 @@ def test_a_full_store_and_a_small_one_only_forget(make):
         torch.cat([FROM[: PAGE // 2], FROM[PAGE : PAGE + PAGE // 2], FROM[PAGE:]]),
         FROM + PAGE * PAGES,
         FROM - PAGE * PAGES,
+        torch.cat([FROM[:PAGE], FROM[:-PAGE]]),
     ],
-    ids=["shifted", "backwards", "half pages", "beyond", "negative"],
+    ids=["shifted", "backwards", "half pages", "beyond", "negative", "twice"],
 )
-def test_slots_that_are_no_whole_pages_are_refused(make, slots):
+def test_slots_that_are_not_whole_pages_each_once_are_refused(make, slots):
     model = make()
     before = model.at(torch.arange(PAGES * PAGE))
     for call in (model.store, model.retrieve):

@@ -107,7 +107,8 @@ class Pages:
     def rows(self, slot_mapping: Any, begin: int, end: int) -> list[int]:
         """The pages of the tokens from `begin` to `end`, which are whole pages.
 
-        ValueError: a slot is not where a page's next token lies, or lies in no page.
+        ValueError: a slot is not where a page's next token lies, or lies in no page, or a page is
+        named twice, though it can hold the KV of one place of a prompt only.
         """
         slots = torch.as_tensor(slot_mapping)[begin:end].to("cpu", torch.int64)
         slots = slots.view(-1, self.tokens)
@@ -120,6 +121,8 @@ class Pages:
         rows = firsts // self.tokens
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < self.count:
             raise ValueError(f"slot_mapping names slots beyond the {self.count} pages")
+        if len(rows.unique()) != len(rows):
+            raise ValueError("slot_mapping names a page twice")
         return rows.tolist()
 
 
