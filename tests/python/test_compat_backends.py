@@ -248,3 +248,16 @@ def test_the_second_backend_is_asked_for_what_the_first_one_lacks(make, shelf):
     assert model.retrieve(TO).sum() == WHOLE
     assert torch.equal(model.at(TO[:WHOLE]), expected)
     assert model.engine.metrics()["backend_Other_hits"] == len(moved)
+
+
+def test_two_classes_of_one_name_have_figures_of_their_own(make, shelf, monkeypatch):
+    other = ModuleType("b_module")
+    other.Mine = type("Mine", (Shelf,), {"kept": {}})
+    monkeypatch.setitem(sys.modules, "b_module", other)
+    warm(make)
+    names = list(shelf.kept)
+    other.Mine.kept.update((name, shelf.kept.pop(name)) for name in names[3:])
+    model = make("second", backend=["gds", "a_module:Mine", "b_module:Mine"])
+    assert model.retrieve(TO).sum() == WHOLE
+    assert count(model, "hits") == 3 and count(model, "misses") == 2
+    assert model.engine.metrics()["backend_Mine_2_hits"] == 2

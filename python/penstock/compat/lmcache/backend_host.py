@@ -105,9 +105,12 @@ class Stage:
 class BackendHost:
     """fetch(), offer(), counts() and close() are for any thread."""
 
-    def __init__(self, name: str, backend: Any, stage: Stage, timeout_s: float) -> None:
+    def __init__(
+        self, name: str, short_name: str, backend: Any, stage: Stage, timeout_s: float
+    ) -> None:
+        """`short_name`: in the names of figures, another one for each backend."""
         self.name = name
-        self.short_name = name.partition(":")[2]
+        self.short_name = short_name
         self._backend = backend
         self._stage = stage
         self._timeout = timeout_s

@@ -14,6 +14,7 @@ import importlib
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any
@@ -93,7 +94,7 @@ class BackendChain:
         dtype = metadata.kv_dtype
         row = metadata.copy_bytes // self._chunk + PROOF_BYTES
         own = BackendConfig(config, row // dtype.itemsize, dtype)
-        for name in names:
+        for name, short_name in zip(names, _short_names(names), strict=True):
             try:
                 backend = _in_time(lambda name=name: _make(name, own))
                 stage = Stage(core, metadata.copy_bytes, (self._chunk, own.hidden_dim), dtype)
@@ -105,7 +106,7 @@ class BackendChain:
                     self._left_out[name],
                 )
                 continue
-            self._hosts.append(BackendHost(name, backend, stage, self._timeout))
+            self._hosts.append(BackendHost(name, short_name, backend, stage, self._timeout))
 
     def fetch(self, space: Space, keys: list[bytes], tokens: list[int], found: int) -> int:
         """Brings chunks from `found` on into the store, as far as the backends have them in
@@ -151,6 +152,17 @@ class BackendChain:
         parent = keys[chunk - 1] if chunk else bytes(len(key))
         ids = tokens[chunk * self._chunk : (chunk + 1) * self._chunk]
         return Copy(space, self._shard, key, parent, name, ids)
+
+
+def _short_names(names: list[str]) -> list[str]:
+    """Their classes; the second of a name is Name_2."""
+    seen: Counter[str] = Counter()
+    short_names = []
+    for name in names:
+        short = name.partition(":")[2]
+        seen[short] += 1
+        short_names.append(short if seen[short] == 1 else f"{short}_{seen[short]}")
+    return short_names
 
 
 def _in_time(make: Callable[[], CacheBackend]) -> CacheBackend:
