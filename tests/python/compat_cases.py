@@ -45,6 +45,7 @@ class Model:
         rank: int = 0,
         world_size: int = 1,
         use_mla: bool = False,
+        heads_first: bool | None = None,
         name: str = "a-model",
         functions: tuple[Any, Any] = (None, None),
         **settings: Any,
@@ -83,6 +84,7 @@ class Model:
             dtype=DTYPE,
             device=torch.device(device),
             use_mla=use_mla,
+            heads_first=heads_first,
         )
         self.id = f"test-{next(_ids)}"
         self.engine: LMCacheEngine = LMCacheEngineBuilder.get_or_create(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import compat_cases
 import pytest
 import torch
 from compat_cases import (
@@ -254,6 +255,22 @@ def test_another_model_or_layout_shares_nothing(make):
     heads_first = {name: kv.transpose(0, 1).contiguous() for name, kv in other.kv.items()}
     other.engine.post_init(heads_first)  # (pages, 2, ...): the same sizes in another order
     assert other.engine.lookup(TOKENS) == 0
+
+
+@pytest.mark.parametrize("heads", [HEADS, PAGE])
+def test_whether_heads_come_first_can_be_said_where_sizes_do_not_tell(
+    make, monkeypatch, caplog, heads
+):
+    monkeypatch.setattr(compat_cases, "HEADS", heads)
+    unknown = heads == PAGE
+    make().store(FROM)
+    lines = [record.getMessage() for record in caplog.records]
+    assert ["say heads_first=True or False" in line for line in lines] == [True] * unknown
+    for heads_first in (False, True):
+        other = make(heads_first=heads_first)
+        other.engine.post_init(other.kv)
+        assert other.engine.lookup(TOKENS) == (0 if unknown and heads_first else WHOLE)
+    assert len(caplog.records) == len(lines)
 
 
 def test_before_the_pages_are_known_nothing_is_found(make):

@@ -5,14 +5,20 @@ Holds no memory and moves no bytes: the core does, with what is described here.
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import logging
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from penstock.spaces import canonical
 from penstock.vllm import memory
 from penstock.vllm.layout import GroupPlan, Plan, UnsupportedLayout
+
+logger = logging.getLogger("penstock")
 
 KVCaches = Mapping[str, torch.Tensor] | Sequence[torch.Tensor]
 
@@ -34,9 +40,11 @@ class VLLMPagedMemGPUConnectorV2:
         dtype: torch.dtype,
         device: torch.device | str,
         use_mla: bool = False,
+        heads_first: bool | None = None,
     ) -> None:
         """`hidden_dim_size`: heads times head size of one rank. `use_gpu` changes nothing: the core
-        has its own buffers.
+        has its own buffers. `heads_first`: whether heads come before tokens, where a page has as
+        many of both; otherwise their sizes tell.
         """
         self.hidden_dim_size = hidden_dim_size
         self.num_layer = num_layer
@@ -45,6 +53,7 @@ class VLLMPagedMemGPUConnectorV2:
         self.dtype = dtype
         self.device = torch.device(device)
         self.use_mla = use_mla
+        self.heads_first = heads_first
 
     def describe(self, kvcaches: KVCaches, heads: int) -> Pages:
         """ValueError: these tensors are not what this connector was made for."""
@@ -70,11 +79,24 @@ class VLLMPagedMemGPUConnectorV2:
         page_bytes = planes * tokens * self.hidden_dim_size * self.dtype.itemsize
         spec = SimpleNamespace(kv_cache_spec=SimpleNamespace(page_size_bytes=page_bytes))
         groups = SimpleNamespace(kv_cache_groups=[spec])
-        return Pages(
-            memory.describe(plan, groups, dict(zip(names, tensors, strict=True)), {}),
-            pages,
-            tokens,
-        )
+        described = memory.describe(plan, groups, dict(zip(names, tensors, strict=True)), {})
+        if tokens == heads > 1 and not self.use_mla:
+            described = self._told_apart(described, tokens)
+        return Pages(described, pages, tokens)
+
+    def _told_apart(self, described: memory.Memory, size: int) -> memory.Memory:
+        """With as many heads as tokens both orders look alike, and must not share copies."""
+        if self.heads_first is None:
+            logger.warning(
+                "penstock: pages of %d tokens and %d heads do not show which come first, and are "
+                "taken as tokens first; say heads_first=True or False to the connector",
+                size,
+                size,
+            )
+        if not self.heads_first:
+            return described
+        layout = {**json.loads(described.fingerprint), "heads_first": True}
+        return dataclasses.replace(described, fingerprint=canonical(layout))
 
     def _shape(self, shape: tuple[int, ...], heads: int) -> tuple[int, int]:
         """Pages, and tokens of a page."""
