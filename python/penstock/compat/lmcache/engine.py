@@ -207,8 +207,8 @@ class LMCacheEngine:
         return self._backends.stats()
 
     def metrics(self) -> dict[str, float]:
-        """Engine.metrics() of the core, summed over the memory that was registered; what was asked
-        for here; the user's backends. Of a closed engine: the last ones. Any thread.
+        """Engine.metrics() of the core, those of loads summed over the memory that was registered;
+        what was asked for here; the user's backends. Of a closed engine: the last ones. Any thread.
         """
         with self._counted:
             if self._last_figures is not None:
