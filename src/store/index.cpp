@@ -106,7 +106,7 @@ Result<std::unique_ptr<Index>> Index::open(const IndexOptions& options, LockFile
 }
 
 Result<std::unique_ptr<Index>> Index::open_to_read(const std::string& path) {
-  if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK, AT_EACCESS) != 0) {
+  if (::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) != 0) {
     const bool absent = errno == ENOENT || errno == ENOTDIR;
     return Error{absent ? Status::NotFound : Status::Io,
                  path + ": " + std::system_category().message(errno) +

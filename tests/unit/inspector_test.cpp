@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "store/inspect.hpp"
 #include "support/child.hpp"
 #include "support/store_rig.hpp"
@@ -54,6 +56,18 @@ TEST(Inspector, SaysWhoseStoreItIsWhenItMayNotLook) {
     return opened ? "opened" : std::string{to_string(opened.status())} + opened.error().message;
   });
   if (::geteuid() != 0) GTEST_SKIP() << "needs another user to be";
+  // Who may read it need not be able to write.
+  ASSERT_EQ(::chmod(directory.path().c_str(), 0755), 0);
+  for (const auto& file : std::filesystem::directory_iterator{directory.path()})
+    ASSERT_EQ(::chmod(file.path().c_str(), 0444), 0);
+  EXPECT_EQ(in_child([&]() -> std::string {
+              if (::seteuid(65534) != 0) return "cannot give up root";
+              const auto opened = Inspector::open(directory.path());
+              if (!opened) return opened.error().message;
+              const auto totals = (*opened)->totals();
+              return totals ? "read" : totals.error().message;
+            }),
+            "read");
   EXPECT_TRUE(said.starts_with(to_string(Status::Io))) << said;
   EXPECT_NE(said.find("as the user whose store it is"), std::string::npos) << said;
 }
