@@ -168,7 +168,8 @@ Result<void> settle_size(const StoreOptions& options, StoreParts& parts, bool& o
 // whose index lies elsewhere and which may be in use. The pool is looked for first: a store that is
 // just beginning makes it last.
 bool is_drive_of_another(const std::string& directory) {
-  return Pool::inspect(directory).status() == Status::Ok && !StoreFiles{directory}.had_index();
+  return Pool::inspect(directory).status() != Status::NotFound &&
+         !StoreFiles{directory}.had_index();
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <set>
 
 #include "store/space.hpp"
@@ -412,6 +413,15 @@ TEST(Store, APoolOfAnotherStoreIsNotTouched) {
   EXPECT_NE(refusal({a.path(), b.path()}).find("must come first"), std::string::npos);
   EXPECT_NE(refusal({c.path(), b.path()}).find("must come first"), std::string::npos);
   EXPECT_NE(refusal({c.path()}).find("remove " + (c / "pool.data")), std::string::npos);
+  {
+    std::fstream pool{c / "pool.data", std::ios::in | std::ios::out | std::ios::binary};
+    const auto set_version = [&](uint32_t version) {
+      pool.seekp(8).put(static_cast<char>(version)).flush();
+    };
+    set_version(kFormatVersion + 1);
+    EXPECT_NE(refusal({c.path()}).find("remove " + (c / "pool.data")), std::string::npos);
+    set_version(kFormatVersion);
+  }
   EXPECT_FALSE(std::filesystem::exists(c / "penstock.lock"));
   StoreRig rig{other};
   EXPECT_TRUE(rig.has(1));
