@@ -46,6 +46,9 @@ Millis to_millis(double seconds) {
 class PyEngine {
  public:
   explicit PyEngine(std::unique_ptr<Engine> engine) : engine_{std::move(engine)} {}
+  PyEngine(const PyEngine&) = delete;
+  PyEngine& operator=(const PyEngine&) = delete;
+  ~PyEngine() { close(); }
   std::shared_ptr<Engine> get() const {
     if (process_ != ::getpid())
       throw Failure{{Status::Unsupported,
@@ -61,7 +64,10 @@ class PyEngine {
       std::scoped_lock lock{mutex_};
       last.swap(engine_);
     }
-    if (last && process_ == ::getpid()) last->stop();
+    if (!last) return;
+    if (process_ == ::getpid()) return last->stop();
+    // A child has neither its threads nor what the kernel was asked for: nothing can be waited for.
+    new std::shared_ptr<Engine>{std::move(last)};
   }
 
  private:

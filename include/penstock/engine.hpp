@@ -128,12 +128,12 @@ class Engine {
   static Result<std::unique_ptr<Engine>> open(const Config& config,
                                               std::vector<GroupLayout> layouts,
                                               const std::string& device = "cpu");
-  ~Engine();  // as stop()
+  ~Engine();  // stops it, and waits for requests that the kernel still has
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
   // Completes every job (Closed) and joins the threads that touch pages; then none is touched any
-  // more. Waits as long as the drives keep requests. Later jobs are refused (Closed).
+  // more. Waits a few seconds at most for the drives. Later jobs are refused (Closed).
   void stop();
 
   // Interns the namespace in the store. Waits for the index, at most 5 s.

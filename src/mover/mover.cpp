@@ -75,7 +75,6 @@ Mover::Mover(TierStores stores, CopyMaps maps, Staging staging, std::unique_ptr<
   moves_.on_done([this](Transfer& transfer) { saver_.gathered(transfer); },
                  [this](Transfer& transfer) { loader_.scattered(transfer); });
   packer_->on_free([inbox = inbox_] { inbox->post([] {}); });
-  pin_memory();
   thread_ = std::thread{[this] { run(); }};
 }
 
@@ -232,6 +231,7 @@ void Mover::run() noexcept {
   device_->enter_thread([this] { io_->wake(); });
   uint64_t cpu = thread_cpu_micros();
   auto give_up = Clock::time_point::max();
+  pin_memory();
   while (true) {
     if (step()) continue;
     if (stopping_ && loader_.empty() && saver_.empty()) {

@@ -134,3 +134,38 @@ def test_a_forked_child_is_told_so_by_every_call(tmp_path):
     said = dict(line.split(" ", 1) for line in ends_well(tmp_path, FORK).splitlines())
     assert said.pop("parent") == "goes on"
     assert len(said) == 7 and set(said.values()) == {"raises"}
+
+
+FORK_WHILE_LOADING = """
+import gc, os, signal, sys
+from pathlib import Path
+from small_engine import open_engine, run
+from test_engine_life import CHUNKS, NAMESPACE, submit
+work = Path(sys.argv[1])
+engine = open_engine(work)
+assert run(engine, "save", engine.open_namespace(NAMESPACE, "{}"), CHUNKS).status == "ok"
+engine.close()
+os.environ["PENSTOCK_TEST_FAULT"] = "read:1+:delay"
+signal.alarm(60)  # ends this process if a child does not
+for turn in range(5):
+    engine = open_engine(work, io_depth=2)
+    job = submit(engine, engine.open_namespace(NAMESPACE, "{}"), "load")
+    if turn % 2:
+        engine.wait(0.005 * turn)
+    child = os.fork()
+    if child == 0:
+        if turn != 3:
+            engine.close()
+        del engine
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    while not (results := engine.poll()):
+        engine.wait(1.0)
+    assert [(result.id, result.status) for result in results] == [(job, "ok")]
+    engine.close()
+"""
+
+
+def test_a_child_that_was_forked_while_bytes_were_on_their_way_waits_for_none(tmp_path):
+    ends_well(tmp_path, FORK_WHILE_LOADING)
