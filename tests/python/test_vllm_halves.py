@@ -147,6 +147,18 @@ def test_blocks_that_another_connector_may_load_into_are_fenced(pair):
     assert pair.scheduler.build_step(step_output()).allocated.tolist() == OTHER_TABLE[10:]
 
 
+def test_hits_of_a_request_that_is_left_alone_are_not_fenced(pair):
+    """A save of somebody else may still have to read them."""
+    request = new_request("session", TOKENS)
+    request.resumable = True
+    pair.scheduler.on_new_request(request)
+    assert pair.scheduler.matched(request, 96) == (0, False)
+    pair.scheduler.allocated(request, (TABLE,), 0)
+    assert pair.scheduler.build_step(step_output()).allocated.tolist() == TABLE[6:]
+    pair.scheduler.finished(request)
+    assert not pair.scheduler._computed
+
+
 def test_only_complete_chunks_are_saved(pair):
     request = pair.add("growing", TOKENS)
     meta = pair.scheduler.build_step(step_output((request, TABLE, 0, 100)))

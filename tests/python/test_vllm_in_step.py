@@ -186,6 +186,13 @@ def test_a_namespace_is_proven_by_a_load_of_its_own(make):
     assert load(pair, "within", TABLES[3]) == Results()
 
 
+def test_a_load_of_another_connector_takes_nothing_back(make):
+    pair = make()
+    ready(pair)
+    pair.report(Results(received={"theirs"}))
+    assert load(pair, "within", TABLES[3]) == Results()
+
+
 @pytest.mark.parametrize("overlapping", [False, True])
 def test_loads_of_requests_that_end_with_their_step_come_to_an_end(make, overlapping):
     """Or they would count as on their way, and whatever comes after them as late."""

@@ -51,9 +51,10 @@ class InStep:
         return self._loads.get(request_id, (b"", False))[1]
 
     def end(self, request_id: str, good: bool) -> None:
-        """A load has ended, of any kind."""
-        namespace, _ = self._loads.pop(request_id, (None, False))
-        self._proven = namespace if good else None
+        """A load has ended, of any kind; another connector's may, too."""
+        if request_id in self._loads:
+            namespace, _ = self._loads.pop(request_id)
+            self._proven = namespace if good else None
 
     def busy(self, request_id: str) -> None:
         """A request has been given something to compute, or a load."""

@@ -68,6 +68,7 @@ class SchedulerHalf:
         self._probe = Probe(self._engine.probe_drives) if config.load_policy == "auto" else None
         self._samples = EngineSamples(self._engine, levels=False) if config.enable_metrics else None
         self._requests: dict[str, Tracked] = {}
+        self._computed: dict[str, int] = {}  # tokens, when vLLM last asked for more; of any request
         self._waiting: set[str] = set()  # requests that have neither been scheduled nor loaded
         self._needs = [(i, shards, g.window_chunks) for i, g in enumerate(plan.groups)]
         self._handshake: Handshake | None = None
@@ -184,8 +185,7 @@ class SchedulerHalf:
     def matched(self, request: Request, computed: int) -> tuple[int | None, bool]:
         """Tokens beyond `computed` that can be loaded; None: ask again."""
         state = self._requests.get(request.request_id)
-        if state is not None:
-            state.computed = computed
+        self._computed[request.request_id] = computed
         if state is None or not state.may_load or time.monotonic() < self._paused_until:
             return 0, False
         state.choice = None
@@ -267,18 +267,19 @@ class SchedulerHalf:
         state = self._requests.get(request.request_id)
         if tokens <= 0:
             # Another connector beside this one may load into them, before they are computed.
-            computed = state.computed if state is not None else 0
+            computed = self._computed.get(request.request_id, 0)
             self._note_allocated(tables, max(computed, request.num_computed_tokens))
         if tokens <= 0 or state is None or state.choice is None:
             return
         choice, state.choice = state.choice, None
+        begin = self._computed[request.request_id]
         self._waiting.discard(request.request_id)
         must_succeed = self._in_step.overlapping and not state.is_async
         load = Load(
             request.request_id,
             namespace=_digest(state),
-            begin=state.computed,
-            end=state.computed + tokens,
+            begin=begin,
+            end=begin + tokens,
             is_async=state.is_async,
             deadline=0.0 if must_succeed else self._chooser.deadline(choice),
         )
@@ -412,6 +413,7 @@ class SchedulerHalf:
     def finished(self, request: Request) -> None:
         """Nothing is held: see the fence. A load that still runs is ended by its worker."""
         self._requests.pop(request.request_id, None)
+        self._computed.pop(request.request_id, None)
         self._waiting.discard(request.request_id)
         self._in_step.finished(request.request_id)
 

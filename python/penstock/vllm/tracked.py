@@ -27,7 +27,6 @@ class Tracked:
     runs: list[tuple[str, int]] | None = None  # None: not known yet
     on_drives: int = 0  # chunks, from the first on, that the drives have
     choice: Choice | None = None  # the last one, until it is acted on
-    computed: int = 0  # tokens, when vLLM last asked for more
     is_async: bool = True  # of the last offer
     saved: int = 0  # chunks, from the first on, that are in the store or handed to the worker
     tables: tuple[list[int], ...] = ()  # own block tables, for vLLM before 0.32
