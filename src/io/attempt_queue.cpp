@@ -1,7 +1,5 @@
 #include "io/attempt_queue.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -70,16 +68,6 @@ void AttemptQueue::stop() noexcept {
     todo_.clear();
   }
   work_.notify_all();
-}
-
-SignalsBlocked::SignalsBlocked() noexcept {
-  sigset_t all;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before_);
-}
-
-SignalsBlocked::~SignalsBlocked() {
-  pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 
 }  // namespace penstock

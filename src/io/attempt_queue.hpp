@@ -10,8 +10,6 @@
 // that it is never called once stop() has returned; it must not use the queue.
 #pragma once
 
-#include <signal.h>
-
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -51,19 +49,6 @@ class AttemptQueue {
   std::function<void()> on_result_;
   bool woken_ = false;
   bool stopped_ = false;
-};
-
-// Blocks all signals while it lives, so that threads made meanwhile leave handlers to the host's
-// own threads.
-class SignalsBlocked {
- public:
-  SignalsBlocked() noexcept;
-  ~SignalsBlocked();
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
- private:
-  sigset_t before_;
 };
 
 }  // namespace penstock

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/log.hpp"
+#include "base/signals_blocked.hpp"
 #include "base/sizes.hpp"
 #include "io/cufile_errors.hpp"
 

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/signals_blocked.hpp"
 #include "io/attempt_queue.hpp"
 
 namespace penstock {

@@ -4,7 +4,7 @@
 #include <system_error>
 #include <utility>
 
-#include "io/attempt_queue.hpp"
+#include "base/signals_blocked.hpp"
 
 namespace penstock {
 

@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "base/log.hpp"
-#include "io/attempt_queue.hpp"
+#include "base/signals_blocked.hpp"
 #include "store/pool.hpp"
 #include "store/registry.hpp"
 #include "store/store_core.hpp"
