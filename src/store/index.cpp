@@ -13,6 +13,8 @@
 namespace penstock {
 namespace {
 
+// Pages that only writes which give space back may take: a full index must be able to evict.
+constexpr uint64_t kHeadroom = 64 * kIndexPage;
 // Processes open the index one after the other; each takes milliseconds.
 constexpr std::chrono::milliseconds kOpenPatience{5000};
 constexpr int kBusyTimeoutMs = 100;  // another process recovers the WAL; nothing else holds us up
@@ -159,7 +161,11 @@ Index::~Index() {
 void Index::set_limits(const IndexLimits& limits) {
   limits_ = limits;
   db_->clear_error();
-  set_page_bound(limits.database_bytes > kHeadroom ? limits.database_bytes - kHeadroom : 0);
+  set_page_bound(bound_of_saves(limits.database_bytes));
+}
+
+uint64_t Index::bound_of_saves(uint64_t database_bytes) noexcept {
+  return database_bytes > kHeadroom ? database_bytes - kHeadroom : 0;
 }
 
 void Index::set_page_bound(uint64_t bytes) {

@@ -19,7 +19,6 @@
 #include "store/head_rows.hpp"
 #include "store/lock_file.hpp"
 #include "store/reservation_table.hpp"
-#include "store/schema.hpp"
 #include "store/statement.hpp"
 #include "store/types.hpp"
 
@@ -67,9 +66,6 @@ struct NamespaceInfo {
 
 class Index {
  public:
-  // Pages that only writes which give space back may take: a full index must be able to evict.
-  static constexpr uint64_t kHeadroom = 64 * kIndexPage;
-
   // Opens or makes the database. Corrupt: damaged, or of another format version; Unsupported: WAL
   // does not work here.
   static Result<std::unique_ptr<Index>> open(const IndexOptions& options, LockFile& lock);
@@ -81,6 +77,8 @@ class Index {
 
   bool was_created() const noexcept { return created_; }
   void set_limits(const IndexLimits& limits);
+  // What saves may fill of a bound on the database; the rest is for writes that give space back.
+  static uint64_t bound_of_saves(uint64_t database_bytes) noexcept;
   // Pools that this process can use; copies in others are not found. Bit i: pool i.
   void set_usable(uint64_t pools) noexcept { usable_ = pools; }
   bool is_usable(uint32_t pool) const noexcept { return pool < kMaxPools && (usable_ >> pool & 1); }

@@ -143,8 +143,7 @@ bool Keeper::keep_room() {
 // Evicts for the index's own bound, should its rows be larger than planned.
 bool Keeper::keep_index() {
   if (evicted_all_) return false;
-  const uint64_t bound = parts_.plan.database_bytes;  // the headroom is not for saves
-  const uint64_t full = bound > Index::kHeadroom ? bound - Index::kHeadroom : 0;
+  const uint64_t full = Index::bound_of_saves(parts_.plan.database_bytes);
   if (index_.used_bytes() < full / 100 * kIndexFullPercent) return false;
   uint32_t removed = 0;
   evicted_all_ = index_.evict(UINT64_MAX, kBatch, removed) != Status::Ok || removed == 0;
@@ -212,7 +211,8 @@ uint64_t Keeper::room_of_index() const noexcept {
 uint64_t Keeper::allocate(Pool& pool, const PoolRow& row, uint64_t wanted) {
   const uint64_t total = total_blocks();
   if (total >= parts_.plan.blocks) return 0;
-  uint64_t available = pool.available();
+  // Not of the path in the row, by which another process may know it.
+  uint64_t available = file_system_space(pool.fd()).available;
   if (parts_.mapped) available = std::min(available, available_memory());
   const uint64_t kept = min_free_bytes_ + (row.id == 0 ? room_of_index() : 0);
   const uint64_t spare = available > kept ? available - kept : 0;

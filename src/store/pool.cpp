@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -161,11 +160,6 @@ Status Pool::fit(uint64_t blocks) noexcept {
 
 bool Pool::cut(uint64_t blocks) noexcept {
   return ::ftruncate(fd(), static_cast<off_t>(end_of(blocks))) == 0;
-}
-
-uint64_t Pool::available() const noexcept {
-  struct statvfs about {};
-  return ::fstatvfs(fd(), &about) == 0 ? about.f_bavail * about.f_frsize : 0;
 }
 
 Result<void> Pool::map(uint64_t blocks) {

@@ -51,8 +51,6 @@ class Pool {
   // Cuts the file to `blocks` blocks if it is longer, and allocates what is missing if shorter.
   Status fit(uint64_t blocks) noexcept;
   bool cut(uint64_t blocks) noexcept;
-  // Bytes that its file system has left for this user, by whatever path others know it.
-  uint64_t available() const noexcept;
 
   // Reserves address space for `blocks` blocks, which need not be there yet. Once.
   Result<void> map(uint64_t blocks);

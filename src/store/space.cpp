@@ -61,10 +61,20 @@ uint64_t free_target(uint64_t blocks_of_store, uint64_t blocks_of_copy) noexcept
   return std::min(wanted, std::max<uint64_t>(blocks_of_store / 2, 1));
 }
 
+namespace {
+FileSystemSpace space_in(const struct statvfs& about) noexcept {
+  return {about.f_blocks * about.f_frsize, about.f_bavail * about.f_frsize};
+}
+}  // namespace
+
 FileSystemSpace file_system_space(const std::string& directory) noexcept {
   struct statvfs about {};
-  if (::statvfs(directory.c_str(), &about) != 0) return {};
-  return {about.f_blocks * about.f_frsize, about.f_bavail * about.f_frsize};
+  return ::statvfs(directory.c_str(), &about) == 0 ? space_in(about) : FileSystemSpace{};
+}
+
+FileSystemSpace file_system_space(int fd) noexcept {
+  struct statvfs about {};
+  return ::fstatvfs(fd, &about) == 0 ? space_in(about) : FileSystemSpace{};
 }
 
 FileSystemSpace space_of(std::span<const std::string> directories) noexcept {

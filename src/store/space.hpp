@@ -40,6 +40,7 @@ struct FileSystemSpace {
   uint64_t available = 0;  // bytes, to this user
 };
 FileSystemSpace file_system_space(const std::string& directory) noexcept;
+FileSystemSpace file_system_space(int fd) noexcept;  // that an open file is on
 // Sum over the file systems that these directories are on, each counted once.
 FileSystemSpace space_of(std::span<const std::string> directories) noexcept;
 uint64_t file_size(const std::string& path) noexcept;  // by stat; 0 if there is none

@@ -126,7 +126,7 @@ TEST(Space, AnIndexThatIsFullEvicts) {
   {
     auto other = Database::open(directory / "penstock.db", SQLITE_OPEN_READWRITE, "");
     ASSERT_TRUE(other);
-    const uint64_t ballast = plan->database_bytes - Index::kHeadroom - 120'000;
+    const uint64_t ballast = Index::bound_of_saves(plan->database_bytes) - 120'000;
     ASSERT_TRUE((*other)->exec(("CREATE TABLE ballast(bytes BLOB); INSERT INTO ballast VALUES "
                                 "(zeroblob(" +
                                 std::to_string(ballast) + "))")

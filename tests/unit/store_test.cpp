@@ -6,6 +6,7 @@
 #include <fstream>
 #include <set>
 
+#include "store/schema.hpp"
 #include "store/space.hpp"
 #include "support/child.hpp"
 #include "support/figures.hpp"
