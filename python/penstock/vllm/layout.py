@@ -127,8 +127,7 @@ def _check_group(group: Any) -> None:
     if kind not in _SUPPORTED:
         reason = _REASONS.get(kind, f"KV caches of the kind {kind} are not supported yet")
         raise UnsupportedLayout(f"{reason} (layers {', '.join(group.layer_names)})")
-    inner = getattr(group.kv_cache_spec, "kv_cache_specs", {})
-    if any(getattr(s, "non_causal", False) for s in [group.kv_cache_spec, *inner.values()]):
+    if any(getattr(s, "non_causal", False) for s in _layer_specs(group)):
         raise UnsupportedLayout(
             "layers whose tokens attend to later ones are not supported: their KV depends on more "
             f"than what stands before it ({group.layer_names[0]}, ...)"
@@ -145,15 +144,17 @@ def _check_group(group: Any) -> None:
 
 def _spec_of(group: Any) -> Any:
     """The spec that stands for a group; those of one group differ in page size at most."""
-    spec = group.kv_cache_spec
-    inner = getattr(spec, "kv_cache_specs", None)
-    if inner is None:
-        return spec
-    specs = list(inner.values())
+    specs = _layer_specs(group)
     kinds = {(type(s).__name__, s.block_size, getattr(s, "sliding_window", None)) for s in specs}
     if len(kinds) > 1:
         raise UnsupportedLayout(f"one group holds layers of several kinds: {sorted(kinds)}")
     return specs[0]
+
+
+def _layer_specs(group: Any) -> list[Any]:
+    """One for each layer, or one for all of them."""
+    inner = getattr(group.kv_cache_spec, "kv_cache_specs", None)
+    return [group.kv_cache_spec] if inner is None else list(inner.values())
 
 
 def _plan_group(group: Any, chunk: int) -> GroupPlan:

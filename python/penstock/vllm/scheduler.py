@@ -210,7 +210,7 @@ class SchedulerHalf:
         state.is_async = self._config.use_async and not (
             is_fresh
             and self._in_step.suits(
-                request.request_id, _digest(state), state.choice.end, runs, state.on_drives
+                request.request_id, state.digest, state.choice.end, runs, state.on_drives
             )
         )
         return tokens, state.is_async
@@ -264,12 +264,13 @@ class SchedulerHalf:
 
     def allocated(self, request: Request, tables: Sequence[Sequence[int]], tokens: int) -> None:
         """vLLM has allocated blocks, of which `tokens` that were offered are to be loaded."""
-        state = self._requests.get(request.request_id)
         if tokens <= 0:
             # Another connector beside this one may load into them, before they are computed.
             computed = self._computed.get(request.request_id, 0)
             self._note_allocated(tables, max(computed, request.num_computed_tokens))
-        if tokens <= 0 or state is None or state.choice is None:
+            return
+        state = self._requests.get(request.request_id)
+        if state is None or state.choice is None:
             return
         choice, state.choice = state.choice, None
         begin = self._computed[request.request_id]
@@ -277,7 +278,7 @@ class SchedulerHalf:
         must_succeed = self._in_step.overlapping and not state.is_async
         load = Load(
             request.request_id,
-            namespace=_digest(state),
+            namespace=state.digest,
             begin=begin,
             end=begin + tokens,
             is_async=state.is_async,
@@ -442,10 +443,6 @@ class SchedulerHalf:
 
     def _pause(self) -> None:
         self._paused_until = time.monotonic() + _PAUSE
-
-
-def _digest(state: Tracked) -> bytes:
-    return state.space.digest if state.space is not None else b""
 
 
 def _media_are_hashed(vllm_config: Any) -> bool:

@@ -38,6 +38,11 @@ class Tracked:
         return self.chain
 
     @property
+    def digest(self) -> bytes:
+        """Of the namespace."""
+        return self.space.digest if self.space is not None else b""
+
+    @property
     def found(self) -> int:
         """Chunks that can be loaded."""
         return self.runs[-1][1] if self.runs else 0
