@@ -85,11 +85,12 @@ Result<std::unique_ptr<Tiers>> Tiers::open(const Config& config, const std::vect
   if (wants(config, "gds")) {
     auto store = Store::open(drive_options(config, maps));
     if (!store && !wants(config, "local")) return store.take_error();
-    if (store)
+    if (store) {
       gds = std::move(*store);
-    else
+      warn_of_size(config.gds_config);
+    } else {
       left_out["gds"] = store.error().message;
-    if (gds) warn_of_size(config.gds_config);
+    }
   }
   if (wants(config, "local")) {
     auto options = memory_options(config);
