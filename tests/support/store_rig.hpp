@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "store/inspect.hpp"
+#include "store/statement.hpp"
 #include "store/store.hpp"
 #include "support/files.hpp"
 #include "support/rig.hpp"
@@ -30,6 +31,17 @@ inline StoreOptions options_for(const std::string& directory, uint64_t max_bytes
   options.max_bytes = max_bytes;
   options.max_write_bytes_per_day = 0;
   return options;
+}
+
+// Another program at a store's index: it does not know our lock, and waits for SQLite's, which the
+// store's own upkeep takes at any time.
+inline std::unique_ptr<Database> open_beside(const std::filesystem::path& index) {
+  auto opened = Database::open(index, SQLITE_OPEN_READWRITE, "");
+  if (!opened || sqlite3_busy_timeout((*opened)->handle(), 30'000) != SQLITE_OK) {
+    std::fprintf(stderr, "%s cannot be opened\n", index.c_str());
+    std::abort();
+  }
+  return std::move(*opened);
 }
 
 // The answer of a call of Store; ends the test if it is refused or takes more than 30 s.

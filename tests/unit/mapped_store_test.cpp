@@ -310,14 +310,13 @@ TEST(MappedStore, AnIndexThatPromisesMoreThanThereIsIsAMiss) {
   StoreRig rig{options};
   for (uint64_t i = 1; i <= 100; ++i) ASSERT_EQ(rig.save(i), Status::Ok);
   {
-    auto db = Database::open(directory / "penstock.db", SQLITE_OPEN_READWRITE, "");
-    ASSERT_TRUE(db);
-    (*db)->exec("UPDATE pool SET blocks = blocks + 100000, keep = keep + 100000");
+    const auto db = open_beside(directory / "penstock.db");
+    db->exec("UPDATE pool SET blocks = blocks + 100000, keep = keep + 100000");
     const uint32_t extent[] = {0, 90'000, 1};
-    Statement{**db, "UPDATE copy SET extents = ? WHERE id = 50"}
+    Statement{*db, "UPDATE copy SET extents = ? WHERE id = 50"}
         .bind(std::as_bytes(std::span{extent}))
         .run();
-    ASSERT_EQ((*db)->error(), SQLITE_OK);
+    ASSERT_EQ(db->error(), SQLITE_OK) << db->message();
   }
   EXPECT_FALSE(rig.has(50));
   EXPECT_TRUE(rig.has(51));

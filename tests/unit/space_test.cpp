@@ -124,13 +124,13 @@ TEST(Space, AnIndexThatIsFullEvicts) {
   ASSERT_TRUE(plan);
   StoreRig rig{options};
   {
-    auto other = Database::open(directory / "penstock.db", SQLITE_OPEN_READWRITE, "");
-    ASSERT_TRUE(other);
+    const auto other = open_beside(directory / "penstock.db");
     const uint64_t ballast = Index::bound_of_saves(plan->database_bytes) - 120'000;
-    ASSERT_TRUE((*other)->exec(("CREATE TABLE ballast(bytes BLOB); INSERT INTO ballast VALUES "
-                                "(zeroblob(" +
-                                std::to_string(ballast) + "))")
-                                   .c_str()));
+    const std::string sql =
+        "CREATE TABLE ballast(bytes BLOB); INSERT INTO ballast VALUES "
+        "(zeroblob(" +
+        std::to_string(ballast) + "))";
+    ASSERT_TRUE(other->exec(sql.c_str())) << other->message();
   }
   for (uint64_t i = 1; i <= 2 * plan->blocks; ++i)
     ASSERT_TRUE(eventually([&] { return rig.save(i) == Status::Ok; })) << i;

@@ -52,9 +52,8 @@ TEST_F(StoreDrives, ASmallerSizeWithoutADriveLeavesTheOthersACache) {
 TEST_F(StoreDrives, AStoreGrowsThoughAnotherProcessKnowsItsDirectoryByAnotherName) {
   StoreRig rig{options_};
   {
-    auto other = Database::open(a_ / "penstock.db", SQLITE_OPEN_READWRITE, "");
-    ASSERT_TRUE(other);
-    ASSERT_TRUE((*other)->exec("UPDATE pool SET directory = '/in/the/container'"));
+    const auto other = open_beside(a_ / "penstock.db");
+    ASSERT_TRUE(other->exec("UPDATE pool SET directory = '/in/the/container'")) << other->message();
   }
   for (uint64_t i = 1; i <= 400; ++i) ASSERT_EQ(rig.save(i, 0, 2), Status::Ok) << i;
   EXPECT_TRUE(rig.has(1));

@@ -137,9 +137,8 @@ TEST(StoreProcesses, ACopyThatIsFoundDamagedWhileTheIndexIsBusyGoesLater) {
   ASSERT_EQ(rig.save(1, 0), Status::Ok);
   const int64_t id = rig.find({name_of(1)}).front().id;
   {
-    auto other = Database::open(directory.path() + "/penstock.db", SQLITE_OPEN_READWRITE, "");
-    ASSERT_TRUE(other);
-    ASSERT_TRUE((*other)->exec("BEGIN IMMEDIATE"));  // somebody who does not know our lock
+    const auto other = open_beside(directory / "penstock.db");
+    ASSERT_TRUE(other->exec("BEGIN IMMEDIATE")) << other->message();
     EXPECT_EQ(ask<Status>([&](auto done) {
                 return rig.store->damaged(rig.ns, name_of(1), id, std::move(done));
               }),
