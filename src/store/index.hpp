@@ -95,6 +95,7 @@ class Index {
   const std::vector<PoolRow>& pools() const noexcept { return head_.pools; }
   uint64_t usable_free() const noexcept;    // blocks; the same
   std::vector<NamespaceInfo> namespaces();  // reads all copies
+  Status has_buried(bool& found);           // copies that are hidden and not swept yet
   std::vector<std::string> audit();         // every contradiction found; reads everything
 
   // Copies.

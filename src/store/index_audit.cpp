@@ -96,6 +96,10 @@ void check_tree(const std::map<int64_t, CopyRow>& rows, Audit& audit) {
 
 }  // namespace
 
+Status Index::has_buried(bool& found) {
+  return read([&] { found = copies_.first_buried() != 0; });
+}
+
 std::vector<NamespaceInfo> Index::namespaces() {
   std::vector<NamespaceInfo> found;
   const Status status = read([&] {

@@ -28,6 +28,7 @@ Result<StoreTotals> Inspector::totals() {
   totals.max_bytes = meta.max_bytes;
   totals.block_size = meta.block_size;
   totals.copies = meta.copies;
+  if (index_->has_buried(totals.is_removing) != Status::Ok) return index_error();
   totals.evictions = meta.evictions;
   for (const PoolRow& pool : index_->pools()) {
     totals.blocks_total += pool.blocks;

@@ -17,7 +17,8 @@ namespace penstock {
 struct StoreTotals {
   uint64_t max_bytes = 0;
   uint64_t block_size = 0;
-  uint64_t copies = 0;
+  uint64_t copies = 0;       // those that are being removed included
+  bool is_removing = false;  // some are hidden already and go little by little
   uint64_t blocks_total = 0;
   uint64_t blocks_free = 0;
   uint64_t index_bytes = 0;  // database and write-ahead log

@@ -153,9 +153,14 @@ TEST(Index, ADamagedCopyIsHiddenAtOnceAndSweptWithItsDescendants) {
   uint32_t removed = 0;
   ASSERT_EQ(rig.index->sweep(7, removed), Status::Ok);
   EXPECT_EQ(removed, 7u);
+  bool buried = false;
+  ASSERT_EQ(rig.index->has_buried(buried), Status::Ok);
+  EXPECT_TRUE(buried);
   EXPECT_EQ(rig.audit(), "");
   ASSERT_EQ(rig.index->sweep(100, removed), Status::Ok);
   EXPECT_EQ(removed, 10u);
+  ASSERT_EQ(rig.index->has_buried(buried), Status::Ok);
+  EXPECT_FALSE(buried);
   EXPECT_TRUE(rig.has(name_of(5)));
   EXPECT_FALSE(rig.has(name_of(6)));
   EXPECT_EQ(rig.index->meta().copies, 5u);
