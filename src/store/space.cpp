@@ -20,6 +20,10 @@ constexpr uint64_t kTransaction = 2 * kMib;  // a transaction that began right b
 constexpr uint64_t kSmallFiles = 256 * 1024 + LiveFile::kMaxFiles * LiveFile::kMaxBytes;
 constexpr uint64_t kFewestBlocks = 4;
 
+FileSystemSpace space_in(const struct statvfs& about) noexcept {
+  return {about.f_blocks * about.f_frsize, about.f_bavail * about.f_frsize};
+}
+
 }  // namespace
 
 Result<SpacePlan> plan_space(uint64_t max_bytes, uint64_t block_size, uint32_t pools,
@@ -60,12 +64,6 @@ uint64_t free_target(uint64_t blocks_of_store, uint64_t blocks_of_copy) noexcept
   // Large copies in a small store: half of it at most, or there would be no cache left.
   return std::min(wanted, std::max<uint64_t>(blocks_of_store / 2, 1));
 }
-
-namespace {
-FileSystemSpace space_in(const struct statvfs& about) noexcept {
-  return {about.f_blocks * about.f_frsize, about.f_bavail * about.f_frsize};
-}
-}  // namespace
 
 FileSystemSpace file_system_space(const std::string& directory) noexcept {
   struct statvfs about {};
