@@ -36,7 +36,7 @@ Result<std::shared_ptr<Store>> open_store(const std::vector<std::string>& direct
 }
 
 // The store hides a copy at once and removes its descendants little by little. Whoever reads for
-// long or all the time keeps its log from starting over, so this asks little, and seldom.
+// long or all the time keeps the store's log from starting over: this asks little, and seldom.
 Result<StoreTotals> wait_until_removed(Inspector& inspector) {
   const auto deadline = Clock::now() + kPatience;
   for (;;) {

@@ -22,13 +22,14 @@ Error Inspector::index_error() const {
 }
 
 Result<StoreTotals> Inspector::totals() {
+  StoreTotals totals;
+  // Before the rest: if nothing is left to remove, the rest does not count it either.
+  if (index_->has_buried(totals.is_removing) != Status::Ok) return index_error();
   if (index_->refresh() != Status::Ok) return index_error();
   const MetaRow& meta = index_->meta();
-  StoreTotals totals;
   totals.max_bytes = meta.max_bytes;
   totals.block_size = meta.block_size;
   totals.copies = meta.copies;
-  if (index_->has_buried(totals.is_removing) != Status::Ok) return index_error();
   totals.evictions = meta.evictions;
   for (const PoolRow& pool : index_->pools()) {
     totals.blocks_total += pool.blocks;
