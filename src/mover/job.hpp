@@ -164,6 +164,7 @@ struct Transfer {
   uint32_t first_block = 0;
   uint32_t block_count = 0;
   uint32_t pool = 0;
+  bool on_pool = false;                 // counted as one of the pool's requests
   bool ends_layer = false;              // somebody waits for it: the device need not wait for more
   Clock::time_point requested, handed;  // to the I/O engine; to the device
   std::shared_ptr<ExtentLease> lease;

@@ -196,6 +196,9 @@ bool Mover::step() {
       saver_.written(transfer, completion);
     return false;
   }) > 0;
+  // The drive has its next requests before what it brought is copied.
+  progress |= loader_.issue();
+  transfers_.flush();
   progress |= moves_.submit_scatters();
   progress |= moves_.poll();
   progress |= loader_.publish();

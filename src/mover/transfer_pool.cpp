@@ -51,7 +51,8 @@ Transfer& TransferPool::start(Route route, uint32_t pool) noexcept {
   if (has_slot(route)) transfer.io.data = transfer.slot = side(route).staging->take();
   ++in_flight_;
   ++by_route_[static_cast<size_t>(route)];
-  if (counts_on_pool(route)) ++side(route).in_flight_by_pool[pool];
+  transfer.on_pool = counts_on_pool(route);
+  if (transfer.on_pool) ++side(route).in_flight_by_pool[pool];
   return transfer;
 }
 
@@ -114,6 +115,7 @@ size_t TransferPool::poll(const std::function<bool(Transfer&, const IoCompletion
       const IoCompletion& completion = completions_[i];
       Transfer& transfer = *reinterpret_cast<Transfer*>(completion.request->user_data);
       note_done(transfer, completion.status);
+      leave_pool(transfer);
       if (transfer.route == Route::Direct) returned_by_cufile(completion);
       const bool wanted = transfer.job != nullptr || transfer.behind;
       if (!wanted || !fn(transfer, completion)) finish(transfer);
@@ -130,6 +132,11 @@ void TransferPool::returned_by_cufile(const IoCompletion& completion) noexcept {
   (read ? metrics_.cufile_read_bytes : metrics_.cufile_written_bytes).add(completion.request->size);
 }
 
+void TransferPool::leave_pool(Transfer& transfer) noexcept {
+  if (transfer.on_pool) --side(transfer.route).in_flight_by_pool[transfer.pool];
+  transfer.on_pool = false;
+}
+
 void TransferPool::orphan(const Job& job) noexcept {
   for (Transfer& transfer : transfers_)
     if (transfer.job == &job) transfer.job = nullptr;
@@ -140,7 +147,7 @@ void TransferPool::finish(Transfer& transfer) noexcept {
   if (transfer.slot != nullptr) its.staging->give(transfer.slot);
   --in_flight_;
   --by_route_[static_cast<size_t>(transfer.route)];
-  if (counts_on_pool(transfer.route)) --its.in_flight_by_pool[transfer.pool];
+  leave_pool(transfer);
   transfer.io = {};
   transfer.slot = nullptr;
   transfer.move.after.reset();

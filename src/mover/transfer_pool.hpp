@@ -81,6 +81,8 @@ class TransferPool {
     return route != Route::Memory && route != Route::Unpacked;
   }
   void note_done(const Transfer& transfer, Status status) noexcept;
+  // Its request is over, or will not be made; its slot may be needed for longer.
+  void leave_pool(Transfer& transfer) noexcept;
   void returned_by_cufile(const IoCompletion& completion) noexcept;
 
   std::array<Side, 2> sides_;  // host memory's; the GPU's, with an engine if there is one

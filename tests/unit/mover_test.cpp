@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <future>
 #include <mutex>
@@ -61,6 +62,38 @@ void hold_index(StoreRig& rig, const std::shared_future<void>& go) {
   ASSERT_TRUE(
       rig.store->find(rig.ns, {name_of(1)}, [go](const std::vector<CopyRecord>&) { go.wait(); }));
 }
+
+// Keeps what it has scattered while it is held.
+class HoldingDevice final : public Device {
+ public:
+  HoldingDevice(CopyMaps maps, const IoEngine& io) : host_{std::move(maps)}, io_{io} {}
+
+  std::atomic<bool> held = false;
+  std::atomic<size_t> in_flight = 0;  // requests, when the first move was scattered
+
+  void release() {
+    held = false;
+    wake_();
+  }
+  size_t batch() const noexcept override { return host_.batch(); }
+  size_t submit(std::span<PageMove* const> moves) noexcept override {
+    const bool is_first = held && !seen_;
+    if (is_first) in_flight = io_.in_flight();
+    seen_ |= is_first;
+    return host_.submit(moves);
+  }
+  size_t poll(std::span<PageMove*> done) noexcept override { return held ? 0 : host_.poll(done); }
+  std::string_view name() const noexcept override { return "holding"; }
+  std::shared_ptr<DeviceTicket> ticket(Stream) noexcept override { return nullptr; }
+  void order_after_gathers(Stream) noexcept override {}
+  void enter_thread(std::function<void()> wake) noexcept override { wake_ = std::move(wake); }
+
+ private:
+  HostDevice host_;
+  const IoEngine& io_;
+  bool seen_ = false;
+  std::function<void()> wake_;
+};
 
 class MoverTest : public testing::Test {
  protected:
@@ -137,6 +170,54 @@ TEST_F(MoverTest, ACopyWhoseSaveEndsWhileItIsPublishedGoesToTheDrives) {
   ASSERT_TRUE(mover->submit(save(1), {namespace_spec().digest, {memory.ns, drives.ns}}));
   ASSERT_TRUE(mover->outbox().wait_result(std::chrono::seconds{20}));
   EXPECT_EQ(mover->outbox().take().front().status, Status::Ok);
+}
+
+TEST_F(MoverTest, ADriveReadsOnWhileTheDeviceHasWhatItBrought) {
+  constexpr size_t kChunks = 4, kDepth = 2, kSlots = 6;
+  Pages pages{kLayers, kChunks * kRows, kPage, kRows};
+  for (uint32_t row = 0; row < kChunks * kRows; ++row) pages.fill(row, row);
+  auto map = CopyMap::create(pages.layout());
+  ASSERT_TRUE(map);
+  auto maps = std::make_shared<const std::vector<CopyMap>>(std::vector<CopyMap>{std::move(*map)});
+  auto staging = Staging::create(kSlots, kBlock);
+  PackerOptions packing;
+  packing.copy_bytes = kBlock;
+  packing.most_bytes = 0;
+  auto packer = Packer::create(packing);
+  ASSERT_TRUE(staging && packer);
+  StoreRig drives{options_for(dir_.path(), 8 << 20, kBlock)};
+  auto io = std::make_unique<MemoryEngine>(kSlots);
+  io->file(drives.store->pool_fd(0));
+  auto made = std::make_unique<HoldingDevice>(maps, *io);
+  HoldingDevice& device = *made;
+  MoverOptions options;
+  options.io_depth = kDepth;
+  Mover mover{{{nullptr, drives.store}},
+              maps,
+              std::move(*staging),
+              std::move(io),
+              nullptr,
+              std::move(made),
+              std::move(*packer),
+              options};
+  const TierNamespace space{namespace_spec().digest, {0, drives.ns}};
+  const auto run = [&](JobKind kind) {
+    return mover.submit(chain_job(kind, 1, 0, kChunks, kRows), space);
+  };
+  ASSERT_TRUE(run(JobKind::Save));
+  ASSERT_TRUE(mover.outbox().wait_result(std::chrono::seconds{20}));
+  ASSERT_EQ(mover.outbox().take().front().status, Status::Ok);
+
+  pages.wipe();
+  device.held = true;
+  ASSERT_TRUE(run(JobKind::Load));
+  const Counter& read = mover.metrics().io_read.bytes;
+  EXPECT_TRUE(eventually([&] { return read.value() >= kSlots * kBlock; })) << read.value();
+  EXPECT_EQ(device.in_flight, kDepth) << "the next reads come before the copies of the last";
+  device.release();
+  ASSERT_TRUE(mover.outbox().wait_result(std::chrono::seconds{20}));
+  EXPECT_EQ(mover.outbox().take().front().status, Status::Ok);
+  for (uint32_t row = 0; row < kChunks * kRows; ++row) EXPECT_TRUE(pages.holds(row, row)) << row;
 }
 
 }  // namespace
