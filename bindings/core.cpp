@@ -130,10 +130,10 @@ std::optional<std::pair<uint64_t, double>> probe_drives(PyEngine& self, uint64_t
   return std::pair{read.bytes, read.seconds};
 }
 
-double raw_read(const std::string& path, uint64_t size, uint64_t offset) {
+double raw_read(const std::string& path, uint64_t size, uint64_t offset, uint32_t depth) {
   const OpenedFile file = value_or_throw(open_direct(path, O_RDONLY));
   const RawRange range{file.fd.get(), offset / kSector * kSector, size / kSector * kSector};
-  return value_or_throw(measure_raw_speed({&range, 1}, {})).gb_per_s();
+  return value_or_throw(measure_raw_speed({&range, 1}, {.depth = depth})).gb_per_s();
 }
 
 // (name, type, scope, help, [(labels, figure), ...]) for each metric.
@@ -331,5 +331,6 @@ NB_MODULE(_core, m) {
   m.attr("HISTOGRAM_BOUNDS") =
       std::vector<double>{penstock::Histogram::kBounds.begin(), penstock::Histogram::kBounds.end()};
   m.def("raw_read", &penstock::python::raw_read, "path"_a, "size"_a, "offset"_a = 0,
-        nb::call_guard<penstock::python::WithoutGil>(), penstock::python::docs::kRawRead);
+        "depth"_a = penstock::RawOptions{}.depth, nb::call_guard<penstock::python::WithoutGil>(),
+        penstock::python::docs::kRawRead);
 }

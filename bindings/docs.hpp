@@ -164,7 +164,7 @@ inline constexpr const char* kError =
     "An error of the core. The message says what was wrong and what to do; `status` is one of "
     "\"invalid\", \"unsupported\", \"busy\", \"I/O error\", ...";
 inline constexpr const char* kRawRead =
-    "GB/s of the raw ceiling: O_DIRECT reads of 1 MiB, 32 in flight, of `size` bytes from "
+    "GB/s of the raw ceiling: O_DIRECT reads of 1 MiB, `depth` in flight, of `size` bytes from "
     "`offset` on.\n\n"
     "Raises:\n"
     "    PenstockError: the file cannot be read like that.";

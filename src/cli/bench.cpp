@@ -16,6 +16,7 @@
 #include "cli/machine.hpp"
 #include "cli/table.hpp"
 #include "cli/temp_dir.hpp"
+#include "penstock/config.hpp"
 
 namespace penstock::cli {
 namespace {
@@ -26,6 +27,7 @@ struct Options {
   std::vector<uint64_t> sizes = {128 << 10, 512 << 10, 1 << 20, 4 << 20, 32 << 20};
   double gb = 4;
   uint32_t rounds = 5;
+  uint32_t io_depth = GdsConfig{}.io_depth;
 };
 
 std::string size_name(uint64_t bytes) {
@@ -80,7 +82,8 @@ int run(const Options& options) {
     const BenchSize size{.directory = fmt::format("{}/{}", scratch->path(), size_name(chunk)),
                          .chunk_bytes = chunk,
                          .total_bytes = std::max<uint64_t>(1, chunks) * chunk,
-                         .rounds = options.rounds};
+                         .rounds = options.rounds,
+                         .io_depth = options.io_depth};
     const auto figures = bench_size(size);
     if (!figures) return could_not_run(figures.error());
     std::filesystem::remove_all(size.directory);
@@ -100,9 +103,10 @@ void add_bench(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("bench", "Measure a drive, and Penstock on it");
   command->footer(
       "For each chunk size: a fresh store; in each round the places of its pool file are written\n"
-      "raw, saved to, restored from and read raw (O_DIRECT, 1 MiB requests, 32 in flight). "
-      "Medians\n"
-      "of the rounds; \"of raw\" is the median of the rounds' own ratios. CPU s/GB counts the "
+      "raw, saved to, restored from and read raw (O_DIRECT, 1 MiB requests, --io-depth in "
+      "flight).\n"
+      "Medians of the rounds; \"of raw\" is the median of the rounds' own ratios. CPU s/GB counts "
+      "the "
       "whole\n"
       "process, checksums and copies included. Saved and restored pages are scattered host "
       "memory.\n"
@@ -128,6 +132,9 @@ void add_bench(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   command->add_option("--rounds", options->rounds, "Rounds of raw and ours")
       ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_option("--io-depth", options->io_depth, "Requests in flight, raw and ours")
+      ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   options->common.add_json(*command);
   command->callback([options, &exit_code] { exit_code = run(*options); });

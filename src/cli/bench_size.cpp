@@ -43,6 +43,7 @@ class SizeBench {
     config_.gds_config.max_cache_size_gb = static_cast<double>(size.total_bytes) * 1.1 / 1e9 + 0.3;
     config_.gds_config.min_free_gb = 0;
     config_.gds_config.max_write_gb_per_day = 0;
+    config_.gds_config.io_depth = size.io_depth;
     config_.gds_config.load_deadline_s = config_.gds_config.save_deadline_s = 3000;
     config_.log_level = "warning";
   }
@@ -182,7 +183,7 @@ class SizeBench {
 
   Result<void> raw_round(bool write) {
     if (interrupted()) return Error{Status::Cancelled, "interrupted"};
-    const auto raw = measure_raw_speed(places_, {.write = write});
+    const auto raw = measure_raw_speed(places_, {.write = write, .depth = size_.io_depth});
     if (!raw) return raw.error();
     (write ? raw_write_ : raw_read_).add(raw->gb_per_s());
     return {};

@@ -15,6 +15,7 @@ struct BenchSize {
   uint64_t chunk_bytes = 0;
   uint64_t total_bytes = 0;  // moved in each measurement; a multiple of chunk_bytes
   uint32_t rounds = 0;
+  uint32_t io_depth = 0;  // requests in flight, raw and ours
 };
 
 // The figures, under the names that `penstock bench --help` gives.

@@ -1,5 +1,6 @@
 // penstock doctor: is this directory good for a cache, how fast is it, what would make it better.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -30,6 +31,13 @@ std::string speed(double gbs, const std::string& reason) {
   return fmt::format("{:.2f} GB/s{}", gbs, reason.empty() ? "" : ", " + reason);
 }
 
+std::string by_depth(const DepthTrial& trial) {
+  std::vector<std::string> parts;
+  for (const auto& [depth, gbs] : trial.read_gbs)
+    parts.push_back(fmt::format("{}: {:.2f} GB/s", depth, gbs));
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
 std::string memlock(uint64_t bytes) {
   return bytes == UINT64_MAX ? "unlimited" : format_bytes(bytes);
 }
@@ -54,6 +62,7 @@ void print(const Examination& found, const GdsExamination& gds, const TuningExam
   line("memory lock", memlock(found.memlock_bytes));
   line("raw write", speed(found.raw_write_gbs, found.speed_reason));
   line("raw read", speed(found.raw_read_gbs, found.speed_reason));
+  if (!found.depths.read_gbs.empty()) line("by io_depth", by_depth(found.depths));
   line("I/O engine", found.engine_reason.empty()
                          ? fmt::format("{}: the best one, with all that it wants", found.engine)
                          : fmt::format("{}: {}", found.engine, found.engine_reason));
@@ -64,6 +73,12 @@ void print(const Examination& found, const GdsExamination& gds, const TuningExam
     for (const auto& text : *advice) fmt::print("\nTO CHANGE: {}\n", text);
   if (found.problems.empty() && found.advice.empty() && gds.advice.empty() && tuning.advice.empty())
     fmt::print("\nNothing to change.\n");
+}
+
+Json by_depth_json(const DepthTrial& trial) {
+  Json json = Json::object();
+  for (const auto& [depth, gbs] : trial.read_gbs) json[std::to_string(depth)] = gbs;
+  return json;
 }
 
 Json to_json(const Examination& found, const GdsExamination& gds, const TuningExamination& tuning) {
@@ -78,6 +93,7 @@ Json to_json(const Examination& found, const GdsExamination& gds, const TuningEx
           {"memlock_bytes", found.memlock_bytes},
           {"raw_read_gbs", found.raw_read_gbs},
           {"raw_write_gbs", found.raw_write_gbs},
+          {"raw_read_gbs_by_io_depth", by_depth_json(found.depths)},
           {"raw_reason", found.speed_reason},
           {"io_engine", found.engine},
           {"io_engine_reason", found.engine_reason},

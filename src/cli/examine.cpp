@@ -136,6 +136,15 @@ void check_engine(Examination& found) {
                     kStaging >> 20));
 }
 
+void try_depths(Examination& found, const RawRange& range) {
+  auto trial = cli::try_depths(range);
+  if (!trial) return found.problems.push_back("reading fails: " + trial.error().message);
+  found.depths = std::move(*trial);
+  found.raw_read_gbs = found.depths.by_default();
+  if (std::string advice = found.depths.advice(); !advice.empty())
+    found.advice.push_back(std::move(advice));
+}
+
 void measure(Examination& found, const OpenedFile& file) {
   const int fd = file.fd.get();
   if (found.free_bytes < 2 * kMeasured) {
@@ -158,6 +167,7 @@ void measure(Examination& found, const OpenedFile& file) {
   }
   const auto read = measure_raw_speed({&range, 1}, {});
   if (read) found.raw_read_gbs = read->gb_per_s();
+  if (read && file.direct && found.raw_read_gbs >= kSlowDriveGbs) try_depths(found, range);
   // Virtual drives say that they spin, too.
   if (read && found.machine.rotational && found.raw_read_gbs < kSlowDriveGbs)
     found.advice.push_back(

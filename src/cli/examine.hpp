@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/depth_trial.hpp"
 #include "cli/machine.hpp"
 #include "penstock/status.hpp"
 
@@ -27,6 +28,7 @@ struct Examination {
   uint64_t memlock_bytes = 0;  // UINT64_MAX: unlimited
   double raw_read_gbs = 0;     // 0: not measured
   double raw_write_gbs = 0;
+  DepthTrial depths;                  // empty: not tried
   std::string speed_reason;           // why not measured
   std::vector<std::string> problems;  // a store does not work here
   std::vector<std::string> advice;    // it works, and could be better

@@ -305,6 +305,8 @@ def test_doctor_says_what_the_machine_can_do(tmp_path):
     assert report["io_engine"] in ("uring", "posix")
     assert report["free_bytes"] > 0 and report["memlock_bytes"] > 0
     assert report["raw_read_gbs"] > 0 and report["raw_write_gbs"] > 0
+    by_depth = report["raw_read_gbs_by_io_depth"]
+    assert by_depth == {} or by_depth["32"] == report["raw_read_gbs"]
     assert isinstance(report["o_direct"], bool) and isinstance(report["io_uring"], bool)
     assert [path.name for path in tmp_path.iterdir()] == ["doctor.json"]
 

@@ -1,12 +1,16 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 
 #include <set>
 
 #include "cli/demo_kv.hpp"
+#include "cli/depth_trial.hpp"
 #include "cli/kv_pattern.hpp"
 #include "cli/process.hpp"
 #include "cli/samples.hpp"
 #include "cli/table.hpp"
+#include "io/open.hpp"
+#include "support/files.hpp"
 
 namespace penstock::cli {
 namespace {
@@ -109,6 +113,31 @@ TEST(Table, ColumnsLineUp) {
   EXPECT_EQ(table.text(), "name        n\na         100\nlong one    2\n");
   EXPECT_EQ(format_bytes(999), "999 B");
   EXPECT_EQ(format_bytes(1'500'000'000), "1.50 GB");
+}
+
+TEST(DepthTrial, AdvisesADepthThatIsMuchFaster) {
+  DepthTrial trial;
+  EXPECT_EQ(trial.advice(), "");
+  trial.read_gbs = {{8, 2.3}, {32, 1.8}, {128, 1.7}};
+  EXPECT_NE(trial.advice().find("Set io_depth: 8."), std::string::npos) << trial.advice();
+  trial.read_gbs = {{8, 20}, {32, 30}, {128, 50}};
+  EXPECT_NE(trial.advice().find("Set io_depth: 128."), std::string::npos) << trial.advice();
+  trial.read_gbs = {{8, 2.3}, {32, 2.1}, {128, 2.2}};
+  EXPECT_EQ(trial.advice(), "");
+}
+
+TEST(DepthTrial, ReadsWithEachDepth) {
+  constexpr uint64_t kSize = 16 << 20;
+  const test::TempDir dir;
+  const auto file = open_direct(dir.path() + "/file", O_RDWR | O_CREAT);
+  ASSERT_TRUE(file) << file.error().message;
+  ASSERT_EQ(::posix_fallocate(file->fd.get(), 0, kSize), 0);
+  const auto trial = try_depths({.fd = file->fd.get(), .offset = 0, .size = kSize});
+  ASSERT_TRUE(trial) << trial.error().message;
+  EXPECT_GT(trial->by_default(), 0);
+  EXPECT_EQ(trial->read_gbs.size(), 3u);
+  EXPECT_EQ(try_depths({.fd = file->fd.get(), .offset = kSize, .size = kSize}).status(),
+            Status::Io);
 }
 
 }  // namespace
