@@ -17,7 +17,7 @@ build/venv-bundle/bin/pip --quiet --disable-pip-version-check install \
 cp -r tests/{gpu,python,vllm} "$bundle/tests/"
 cp pyproject.toml "$bundle/"  # pytest's settings
 cp -r bench "$bundle/"
-for program in penstock tests/gpu_cuda_device_test bench/device_bench; do
+for program in penstock penstock-probe tests/gpu_cuda_device_test bench/device_bench; do
   cp "build/release/$program" "$bundle/bin/"
   # What the distribution has there may be of another version; the C library is always newer.
   ldd "build/release/$program" | awk '/=> \// && !/lib(c|m|dl|rt|pthread)\.so/ { print $3 }' |
