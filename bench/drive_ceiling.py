@@ -15,18 +15,18 @@ import torch
 from penstock import _core
 
 _PIECE = 1 << 20
-_THREADS = 32
 
 
 class DriveCeiling:
-    """Reads the first `size` bytes of a file, O_DIRECT, 1 MiB a request, 32 at a time: only that,
-    or with a copy to the GPU after each, which tells what the copies cost the drive."""
+    """Reads the first `size` bytes of a file, O_DIRECT, 1 MiB a request, `depth` at a time: only
+    that, or with a copy to the GPU after each, which tells what the copies cost the drive."""
 
-    def __init__(self, file: Path, size: int, device: str) -> None:
+    def __init__(self, file: Path, size: int, depth: int, device: str) -> None:
         self._file = str(file)
+        self._depth = depth
         self._pieces = size // _PIECE
         # Huge pages, as the raw read and the engine have: a request of small ones is split.
-        self._memory = mmap.mmap(-1, _THREADS * _PIECE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._memory = mmap.mmap(-1, depth * _PIECE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._memory.madvise(mmap.MADV_HUGEPAGE)
         self._host = torch.frombuffer(self._memory, dtype=torch.uint8)
         ctypes.memset(self._host.data_ptr(), 0, len(self._memory))
@@ -39,7 +39,7 @@ class DriveCeiling:
         torch.cuda.cudart().cudaHostUnregister(self._host.data_ptr())
 
     def raw_gbs(self) -> float:
-        return _core.raw_read(self._file, self._pieces * _PIECE)
+        return _core.raw_read(self._file, self._pieces * _PIECE, depth=self._depth)
 
     def through_host_gbs(self) -> float:
         """Threads that read a piece and copy it to the GPU, one after the other."""
@@ -60,7 +60,7 @@ class DriveCeiling:
                     gpu.copy_(host, non_blocking=True)
                 stream.synchronize()
 
-        workers = [threading.Thread(target=work, args=(i,)) for i in range(_THREADS)]
+        workers = [threading.Thread(target=work, args=(i,)) for i in range(self._depth)]
         start = time.perf_counter()
         for worker in workers:
             worker.start()

@@ -130,9 +130,9 @@ class Rig:
 
 @contextmanager
 def over_drive(
-    root: Path, gigabytes: float, shape: tuple[int, int] = LLAMA, enable_gds: str = "false"
+    root: Path, gigabytes: float, shape: tuple[int, int] = LLAMA, **gds_config: Any
 ) -> Iterator[Rig]:
-    rig = Rig(root, shape, gigabytes, gds_config={"enable_gds": enable_gds})
+    rig = Rig(root, shape, gigabytes, gds_config={"enable_gds": "false", **gds_config})
     try:
         yield rig
     finally:

@@ -8,6 +8,7 @@ Milliseconds; GB = 1e9 bytes.
 
     python bench/vllm_gpu.py [--only SYSTEM ...] [--tokens 8192 32768] [--prompts 3] [--dir DIR]
                              [--json FILE] [--graphs] [--minutes 8] [--start forkserver|spawn]
+                             [--io-depth 32]
 
 Systems for which the time does not suffice are left out, and said so.
 
@@ -31,6 +32,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from vllm_systems import DEFAULT, SYSTEMS, remove_dram
 
 ROOT = Path(__file__).resolve().parents[1]
 LLAMA_8B = {
@@ -68,95 +71,6 @@ WARM = 1_000_000  # the prompt that is served before what is measured
 WARM_HITS = 2
 SAVES_BEGIN = 1.0  # seconds, until a prompt's KV has been read out of the GPU
 MOST_LOST = 1e-3  # of the sum of the KV's words, after a hit: the last token's may be another's
-
-
-def penstock(work: Path, gb: int, **settings: Any) -> dict[str, Any]:
-    extra = {
-        "cache_dir": str(work / "penstock"),
-        "max_cache_size_gb": gb,
-        "max_write_gb_per_day": 0,
-        "load_policy": "always",
-        "save_decode_cache": False,
-        **settings,
-    }
-    return {
-        "kv_connector": "PenstockConnector",
-        "kv_connector_module_path": "penstock.vllm",
-        "kv_role": "kv_both",
-        "kv_connector_extra_config": extra,
-    }
-
-
-def dram(gb: int) -> dict[str, Any]:
-    return {"directory": f"/dev/shm/penstock-bench-{os.getpid()}", "max_cache_size_gb": gb}
-
-
-def remove_dram() -> None:
-    """What engines that were killed have left."""
-    for left in Path("/dev/shm").glob("penstock-bench-*"):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def offloading(gb: int, **extra: Any) -> dict[str, Any]:
-    return {
-        "kv_connector": "OffloadingConnector",
-        "kv_role": "kv_both",
-        "kv_connector_extra_config": {"cpu_bytes_to_use": gb << 30, **extra},
-    }
-
-
-LMCACHE = {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}
-LMCACHE_COMMON = {
-    "LMCACHE_CHUNK_SIZE": "256",
-    "LMCACHE_TRACK_USAGE": "false",
-}
-
-# name: (kv_transfer_config, environment), from the work directory and how many GB are kept
-SYSTEMS: dict[str, Any] = {
-    "none": lambda work, gb: (None, {}),
-    "none-again": lambda work, gb: (None, {}),  # what has changed meanwhile
-    "penstock-dram": lambda work, gb: (
-        penstock(work, gb, backend="local", local_config=dram(gb)),
-        {},
-    ),
-    "penstock-nvme": lambda work, gb: (penstock(work, gb, backend="gds"), {}),
-    "penstock-both": lambda work, gb: (
-        penstock(work, gb, backend=["local", "gds"], local_config=dram(gb)),
-        {},
-    ),
-    "penstock-beside": lambda work, gb: (
-        penstock(work, gb, backend=["local", "gds"], local_config=dram(gb), load_in_step="never"),
-        {},
-    ),
-    "penstock-auto": lambda work, gb: (penstock(work, gb, backend="gds", load_policy="auto"), {}),
-    "vllm-cpu": lambda work, gb: (offloading(gb), {}),
-    "vllm-fs": lambda work, gb: (
-        offloading(
-            6,  # less than the prompts: what is measured is the disk
-            spec_name="TieringOffloadingSpec",
-            secondary_tiers=[{"type": "fs", "root_dir": str(work / "fs")}],
-        ),
-        {},
-    ),
-    "lmcache-cpu": lambda work, gb: (
-        LMCACHE,
-        {**LMCACHE_COMMON, "LMCACHE_LOCAL_CPU": "true", "LMCACHE_MAX_LOCAL_CPU_SIZE": str(gb)},
-    ),
-    "lmcache-disk": lambda work, gb: (
-        LMCACHE,
-        {
-            **LMCACHE_COMMON,
-            "LMCACHE_LOCAL_CPU": "false",
-            "LMCACHE_MAX_LOCAL_CPU_SIZE": "10",
-            "LMCACHE_LOCAL_DISK": f"file://{work}/lmcache/",
-            "LMCACHE_MAX_LOCAL_DISK_SIZE": str(gb),
-        },
-    ),
-}
-
-DEFAULT = [
-    name for name in SYSTEMS if name not in ("none-again", "penstock-dram", "penstock-beside")
-]
 
 
 def kept_gb(options: argparse.Namespace) -> int:
@@ -294,7 +208,8 @@ def serve(
                 for i in range(options.prompts):
                     hits.append(server.ttft_ms(prompt(length, i)))
                     if name == "penstock-nvme":
-                        raw.append(raw_read_ms(work, length, end, options.prompts - i))
+                        before = (options.prompts - i) * length * KV_BYTES
+                        raw.append(raw_read_ms(work, length, end - before, options.io_depth))
             out[str(length)] = {"cold_ms": cold, "gpu_hit_ms": local, "hit_ms": hits}
             if transfer is not None:
                 server.forget()
@@ -310,14 +225,13 @@ def serve(
     return out
 
 
-def raw_read_ms(work: Path, length: int, end: int, back: int) -> float:
-    """The drive alone, O_DIRECT, 32 requests of 1 MiB in flight: the bytes of the prompt that is
-    `back` prompts before `end` in the pool, which fills in order."""
+def raw_read_ms(work: Path, length: int, begin: int, depth: int) -> float:
+    """The drive alone, O_DIRECT, `depth` requests of 1 MiB in flight: a prompt's bytes, from
+    `begin` on in the pool, which fills in order."""
     from penstock import _core
 
-    bytes_read = length * KV_BYTES
-    offset = max(0, end - back * bytes_read)
-    return bytes_read / _core.raw_read(str(work / "penstock/pool.data"), bytes_read, offset) / 1e6
+    pool, size = str(work / "penstock/pool.data"), length * KV_BYTES
+    return size / _core.raw_read(pool, size, max(0, begin), depth) / 1e6
 
 
 def serve_auto(server: Server, options: argparse.Namespace) -> dict[str, Any]:
@@ -458,6 +372,7 @@ def main() -> int:
     )
     parser.add_argument("--graphs", action="store_true", help="with CUDA graphs, not eager")
     parser.add_argument("--minutes", type=float, default=8, help="for all systems together")
+    parser.add_argument("--io-depth", type=int, default=32, help="Penstock's requests in flight")
     parser.add_argument(
         "--start",
         choices=["forkserver", "spawn"],
@@ -467,6 +382,7 @@ def main() -> int:
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes
     os.environ.update(ENVIRONMENT)
+    os.environ["PENSTOCK_IO_DEPTH"] = str(options.io_depth)
     if str(ROOT / "build/python") not in sys.path:
         sys.path.append(str(ROOT / "build/python"))
     context = multiprocessing.get_context(options.start)
