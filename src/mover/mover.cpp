@@ -175,6 +175,17 @@ bool Mover::step() {
     loader_.end_all(Status::Closed);
     saver_.end_all(Status::Closed);
   }
+  // Before what is issued, which is issued before what came is copied: a drive has its next
+  // requests while the device has what it brought.
+  progress |= transfers_.poll([this](Transfer& transfer, const IoCompletion& completion) {
+    if (transfer.io.op == IoOp::Read) return loader_.read(transfer, completion);
+    wrote_ = true;
+    if (transfer.behind)
+      behind_.written(transfer, completion);
+    else
+      saver_.written(transfer, completion);
+    return false;
+  }) > 0;
   progress |= loader_.issue();
   // Loads come first: while there are any, saves keep to a quarter of the slots, and a few are
   // always left for a load that is about to come.
@@ -186,18 +197,6 @@ bool Mover::step() {
       saver_.issue(loads_wait ? slots - slots / 4 : slots / 8, loads_wait ? moves - moves / 4 : 0);
   progress |= behind_.issue(loads_wait, now);
   sync_pools(now);
-  transfers_.flush();
-  progress |= transfers_.poll([this](Transfer& transfer, const IoCompletion& completion) {
-    if (transfer.io.op == IoOp::Read) return loader_.read(transfer, completion);
-    wrote_ = true;
-    if (transfer.behind)
-      behind_.written(transfer, completion);
-    else
-      saver_.written(transfer, completion);
-    return false;
-  }) > 0;
-  // The drive has its next requests before what it brought is copied.
-  progress |= loader_.issue();
   transfers_.flush();
   progress |= moves_.submit_scatters();
   progress |= moves_.poll();

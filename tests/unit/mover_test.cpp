@@ -97,19 +97,26 @@ class HoldingDevice final : public Device {
 
 class MoverTest : public testing::Test {
  protected:
-  std::unique_ptr<Mover> make(TierStores stores, std::unique_ptr<IoEngine> io) {
-    auto map = CopyMap::create(pages_.layout());
+  static CopyMaps maps_of(const Pages& pages) {
+    auto map = CopyMap::create(pages.layout());
     EXPECT_TRUE(map);
-    auto maps = std::make_shared<const std::vector<CopyMap>>(std::vector<CopyMap>{std::move(*map)});
-    auto staging = Staging::create(4, 1 << 20);
+    return std::make_shared<const std::vector<CopyMap>>(std::vector<CopyMap>{std::move(*map)});
+  }
+  std::unique_ptr<Mover> make(TierStores stores, std::unique_ptr<IoEngine> io) {
+    const CopyMaps maps = maps_of(pages_);
+    return make(std::move(stores), std::move(io), maps, std::make_unique<HostDevice>(maps),
+                Staging::create(4, 1 << 20), {});
+  }
+  static std::unique_ptr<Mover> make(TierStores stores, std::unique_ptr<IoEngine> io,
+                                     const CopyMaps& maps, std::unique_ptr<Device> device,
+                                     Result<Staging> staging, const MoverOptions& options) {
     PackerOptions packing;
     packing.copy_bytes = kBlock;
     packing.most_bytes = 0;  // it packs nothing
     auto packer = Packer::create(packing);
     EXPECT_TRUE(staging && packer);
     return std::make_unique<Mover>(std::move(stores), maps, std::move(*staging), std::move(io),
-                                   nullptr, std::make_unique<HostDevice>(maps), std::move(*packer),
-                                   MoverOptions{});
+                                   nullptr, std::move(device), std::move(*packer), options);
   }
   static JobRequest save(uint64_t chunk = 0) {
     return chain_job(JobKind::Save, 1, chunk, 1, kRows);
@@ -176,15 +183,7 @@ TEST_F(MoverTest, ADriveReadsOnWhileTheDeviceHasWhatItBrought) {
   constexpr size_t kChunks = 4, kDepth = 2, kSlots = 6;
   Pages pages{kLayers, kChunks * kRows, kPage, kRows};
   for (uint32_t row = 0; row < kChunks * kRows; ++row) pages.fill(row, row);
-  auto map = CopyMap::create(pages.layout());
-  ASSERT_TRUE(map);
-  auto maps = std::make_shared<const std::vector<CopyMap>>(std::vector<CopyMap>{std::move(*map)});
-  auto staging = Staging::create(kSlots, kBlock);
-  PackerOptions packing;
-  packing.copy_bytes = kBlock;
-  packing.most_bytes = 0;
-  auto packer = Packer::create(packing);
-  ASSERT_TRUE(staging && packer);
+  const CopyMaps maps = maps_of(pages);
   StoreRig drives{options_for(dir_.path(), 8 << 20, kBlock)};
   auto io = std::make_unique<MemoryEngine>(kSlots);
   io->file(drives.store->pool_fd(0));
@@ -192,31 +191,25 @@ TEST_F(MoverTest, ADriveReadsOnWhileTheDeviceHasWhatItBrought) {
   HoldingDevice& device = *made;
   MoverOptions options;
   options.io_depth = kDepth;
-  Mover mover{{{nullptr, drives.store}},
-              maps,
-              std::move(*staging),
-              std::move(io),
-              nullptr,
-              std::move(made),
-              std::move(*packer),
-              options};
+  auto mover = make({{nullptr, drives.store}}, std::move(io), maps, std::move(made),
+                    Staging::create(kSlots, kBlock), options);
   const TierNamespace space{namespace_spec().digest, {0, drives.ns}};
   const auto run = [&](JobKind kind) {
-    return mover.submit(chain_job(kind, 1, 0, kChunks, kRows), space);
+    return mover->submit(chain_job(kind, 1, 0, kChunks, kRows), space);
   };
   ASSERT_TRUE(run(JobKind::Save));
-  ASSERT_TRUE(mover.outbox().wait_result(std::chrono::seconds{20}));
-  ASSERT_EQ(mover.outbox().take().front().status, Status::Ok);
+  ASSERT_TRUE(mover->outbox().wait_result(std::chrono::seconds{20}));
+  ASSERT_EQ(mover->outbox().take().front().status, Status::Ok);
 
   pages.wipe();
   device.held = true;
   ASSERT_TRUE(run(JobKind::Load));
-  const Counter& read = mover.metrics().io_read.bytes;
+  const Counter& read = mover->metrics().io_read.bytes;
   EXPECT_TRUE(eventually([&] { return read.value() >= kSlots * kBlock; })) << read.value();
   EXPECT_EQ(device.in_flight, kDepth) << "the next reads come before the copies of the last";
   device.release();
-  ASSERT_TRUE(mover.outbox().wait_result(std::chrono::seconds{20}));
-  EXPECT_EQ(mover.outbox().take().front().status, Status::Ok);
+  ASSERT_TRUE(mover->outbox().wait_result(std::chrono::seconds{20}));
+  EXPECT_EQ(mover->outbox().take().front().status, Status::Ok);
   for (uint32_t row = 0; row < kChunks * kRows; ++row) EXPECT_TRUE(pages.holds(row, row)) << row;
 }
 
