@@ -16,6 +16,7 @@
 #include "cli/machine.hpp"
 #include "cli/table.hpp"
 #include "cli/temp_dir.hpp"
+#include "io/open.hpp"
 #include "penstock/config.hpp"
 
 namespace penstock::cli {
@@ -106,8 +107,7 @@ void add_bench(CLI::App& app, int& exit_code) {
       "raw, saved to, restored from and read raw (O_DIRECT, 1 MiB requests, --io-depth in "
       "flight).\n"
       "Medians of the rounds; \"of raw\" is the median of the rounds' own ratios. CPU s/GB counts "
-      "the "
-      "whole\n"
+      "the whole\n"
       "process, checksums and copies included. Saved and restored pages are scattered host "
       "memory.\n"
       "\n"
@@ -134,7 +134,7 @@ void add_bench(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   command->add_option("--io-depth", options->io_depth, "Requests in flight, raw and ours")
-      ->check(CLI::Range(1, 4096))
+      ->check(CLI::Range(1, static_cast<int>(kMaxIoDepth)))
       ->capture_default_str();
   options->common.add_json(*command);
   command->callback([options, &exit_code] { exit_code = run(*options); });

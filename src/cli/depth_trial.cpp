@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <array>
-#include <vector>
 
+#include "cli/samples.hpp"
 #include "penstock/config.hpp"
 
 namespace penstock::cli {
@@ -37,19 +37,16 @@ std::string DepthTrial::advice() const {
 
 Result<DepthTrial> try_depths(const RawRange& range) {
   const std::array<uint32_t, 3> depths{default_depth() / 4, default_depth(), 4 * default_depth()};
-  std::map<uint32_t, std::vector<double>> seen;
+  std::map<uint32_t, Samples> seen;
   for (size_t round = 0; round < kRounds; ++round) {
     for (const uint32_t depth : depths) {
       const auto read = measure_raw_speed({&range, 1}, {.depth = depth});
       if (!read) return read.error();
-      seen[depth].push_back(read->gb_per_s());
+      seen[depth].add(read->gb_per_s());
     }
   }
   DepthTrial trial;
-  for (auto& [depth, speeds] : seen) {
-    std::ranges::nth_element(speeds, speeds.begin() + kRounds / 2);
-    trial.read_gbs[depth] = speeds[kRounds / 2];
-  }
+  for (const auto& [depth, speeds] : seen) trial.read_gbs[depth] = speeds.median();
   return trial;
 }
 
